@@ -1,0 +1,1 @@
+//! Serves and receives bundles.

@@ -1,0 +1,1 @@
+//! The bundle format: manifest, tar stream, chunks, packs and the repository they lie in.

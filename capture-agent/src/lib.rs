@@ -1,0 +1,1 @@
+//! Reads a live node and writes its bundle.

@@ -1,0 +1,1 @@
+//! Builds the boot image: initramfs, ISO.

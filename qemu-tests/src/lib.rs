@@ -1,0 +1,1 @@
+//! Drives virtual machines the way an operator does.

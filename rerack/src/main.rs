@@ -1,0 +1,3 @@
+//! Bare-metal restore for Linux cluster nodes.
+
+fn main() {}

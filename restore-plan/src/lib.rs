@@ -1,0 +1,1 @@
+//! Plans a restore, and judges plans; pure.

@@ -1,0 +1,3 @@
+//! The screens of a restore.
+
+fn main() {}

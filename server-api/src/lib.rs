@@ -1,0 +1,1 @@
+//! What the bundle server and its clients say to each other.

@@ -1,0 +1,3 @@
+//! What a contributor types: demo, test, lint, tidy.
+
+fn main() {}
