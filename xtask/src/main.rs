@@ -1,3 +1,48 @@
-//! What a contributor types: demo, test, lint, tidy.
+//! What a contributor types: `cargo xtask setup`, `test`, `tidy`, `demo`.
+//!
+//! It depends on no other room of the house, so that it starts within seconds on a fresh clone and can install what
+//! the others need to be built.
 
-fn main() {}
+mod command;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of rerack's development.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need: packages, the static target, cargo tools.
+    ///
+    /// Needs root or sudo, and Debian's or Ubuntu's package manager. Does nothing where all is present.
+    Setup,
+    /// Run everything that CI runs, and print how long each part took.
+    Test(test::Options),
+    /// Check what no compiler checks: the arrows between crates, file lengths, marks of unfinished work, links.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Test(options) => test::run(&options),
+        Task::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
