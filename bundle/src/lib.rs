@@ -1,1 +1,16 @@
 //! The bundle format: manifest, tar stream, chunks, packs and the repository they lie in.
+//!
+//! The stream half turns a filesystem's entries into chunks and back: [`tar`] writes and reads headers, [`cut`]
+//! decides where chunks begin, [`frame`] compresses one chunk, [`pack`] gathers frames, [`list`] and [`catalog`] say
+//! which chunks a volume is made of and where in them each path is. `docs/format.md` describes all of it byte for
+//! byte. Nothing here opens a file of the captured system, and nothing needs to be root.
+
+pub mod catalog;
+pub mod frame;
+mod hash;
+pub mod limits;
+pub mod list;
+pub mod pack;
+
+pub use hash::{Hash, Hasher, InvalidHash};
+pub use node_model;
