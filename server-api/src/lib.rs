@@ -1,1 +1,16 @@
-//! What the bundle server and its clients say to each other.
+//! What the bundle server and its clients say to each other: routes, wire types, limits, error codes, how a server is
+//! authenticated, and the client that agents and the restore engine use.
+
+mod bitmap;
+mod error;
+pub mod limits;
+mod placement;
+pub mod routes;
+mod server_url;
+mod wire;
+
+pub use bitmap::{BadBitmap, MissingChunks};
+pub use error::{ApiError, ErrorCode};
+pub use placement::{BadPlacement, PlacedChunk, PlacedPack, SnapshotPlacement};
+pub use server_url::{InvalidServerUrl, SERVERS_MAX, ServerUrl};
+pub use wire::*;
