@@ -6,11 +6,18 @@
 //! byte. Nothing here opens a file of the captured system, and nothing needs to be root.
 
 pub mod catalog;
+pub mod code;
+pub mod document;
 pub mod frame;
 mod hash;
 pub mod limits;
 pub mod list;
+pub mod manifest;
 pub mod pack;
+pub mod receipt;
+pub mod repository;
+pub mod sign;
+pub mod trust;
 
 pub use hash::{Hash, Hasher, InvalidHash};
 pub use node_model;
