@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ pub const SERVERS_MAX: usize = 16;
 /// in every such address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ServerUrl(reqwest::Url);
+pub struct ServerUrl(Arc<reqwest::Url>);
 
 /// A text that is no address of a bundle server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +51,7 @@ impl ServerUrl {
 
     /// The address of `path`, which begins with `/`, on this server.
     pub fn at(&self, path: &str) -> reqwest::Url {
-        let mut url = self.0.clone();
+        let mut url = reqwest::Url::clone(&self.0);
         url.set_path(path);
         url
     }
@@ -73,7 +74,7 @@ impl FromStr for ServerUrl {
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(invalid(text, "nothing may follow the host and port"));
         }
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 }
 
