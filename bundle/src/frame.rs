@@ -184,7 +184,7 @@ mod tests {
     fn content_survives_at_every_level_and_size() {
         for level in [-5, 1, 3, 19, 22] {
             for size in [0, 1, 512, 300_000, CHUNK_BYTES_MAX as usize] {
-                let content: Vec<u8> = (0..size).map(|i| (i * i >> 7) as u8).collect();
+                let content: Vec<u8> = (0..size).map(|i| ((i * i) >> 7) as u8).collect();
                 let frame = compress(&content, level).unwrap();
                 assert_eq!(decompress_exact(&frame, size as u32, &Hash::of(&content)).unwrap(), content);
             }

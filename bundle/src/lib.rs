@@ -5,8 +5,10 @@
 //! which chunks a volume is made of and where in them each path is. `docs/format.md` describes all of it byte for
 //! byte. Nothing here opens a file of the captured system, and nothing needs to be root.
 
+pub mod blocks;
 pub mod catalog;
 pub mod code;
+pub mod cut;
 pub mod document;
 pub mod frame;
 mod hash;
@@ -17,7 +19,9 @@ pub mod pack;
 pub mod receipt;
 pub mod repository;
 pub mod sign;
+pub mod tar;
 pub mod trust;
+mod wire;
 
 pub use hash::{Hash, Hasher, InvalidHash};
 pub use node_model;

@@ -31,6 +31,9 @@ pub const SEGMENT_BYTES_MAX: u32 = 4 << 20;
 /// Content at which a catalog segment is closed: several cores can then share a large catalog.
 pub const CATALOG_SEGMENT_BYTES_TARGET: usize = 1 << 20;
 
+/// Bytes of all paths in one catalog segment, written out: front coding could make them much more than the segment.
+pub const CATALOG_SEGMENT_PATH_BYTES_MAX: usize = 16 << 20;
+
 /// Segments of one volume's list or catalog: 16,384 full list segments are a thousand million chunks.
 pub const SEGMENTS_MAX: usize = 16_384;
 

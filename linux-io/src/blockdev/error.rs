@@ -1,0 +1,124 @@
+//! What goes wrong with disks.
+
+use std::io;
+use std::path::PathBuf;
+
+use node_model::{HeldBy, UnknownSectorSize};
+
+/// Why a disk could not be opened, claimed, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockDevError {
+    /// It could not be opened.
+    #[error("{} cannot be opened as a disk", path.display())]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is neither a whole disk nor a regular file.
+    #[error("{} is neither a whole disk nor a regular file", path.display())]
+    NotADisk {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// What the kernel tells of it could not be read.
+    #[error("the identity of {} cannot be read", path.display())]
+    Identify {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its sectors have a size that no partition table tool agrees on.
+    #[error("{} cannot be used", path.display())]
+    SectorSize {
+        /// Its path.
+        path: PathBuf,
+        /// The size.
+        source: UnknownSectorSize,
+    },
+    /// The tables of mounts, swap and holders could not be read, so nobody knows whether it is idle.
+    #[error("what uses disk {disk} cannot be found out")]
+    Usage {
+        /// The disk.
+        disk: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something uses it.
+    #[error("disk {disk} is in use: {}", reasons(held_by))]
+    Busy {
+        /// The disk.
+        disk: String,
+        /// By what.
+        held_by: Vec<HeldBy>,
+    },
+    /// It is not, or no longer, the disk that the plan names.
+    #[error("disk {found} is not the one that the plan names: {planned}")]
+    IdentityChanged {
+        /// What the plan names.
+        planned: String,
+        /// What is there.
+        found: String,
+    },
+    /// A write or read would leave the disk.
+    #[error("{length} bytes at byte {offset} do not lie on disk {disk}, which has {size} bytes")]
+    OutOfRange {
+        /// The disk.
+        disk: String,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+        /// Size of the disk.
+        size: u64,
+    },
+    /// The disk failed.
+    #[error("disk {disk} failed to {what} at byte {offset}")]
+    Io {
+        /// The disk.
+        disk: String,
+        /// `read`, `write`, `flush`, ….
+        what: &'static str,
+        /// Where.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl BlockDevError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy { held_by, .. } => Some(match held_by.first() {
+                Some(HeldBy { device, reason }) if reason.starts_with("swap") => format!("swapoff /dev/{device}"),
+                Some(HeldBy { reason, .. }) => match reason.strip_prefix("mounted at ") {
+                    Some(target) => format!("unmount {target}"),
+                    None => "stop what uses it, or choose another disk".to_owned(),
+                },
+                None => "stop what uses it, or choose another disk".to_owned(),
+            }),
+            Self::IdentityChanged { .. } => {
+                Some("nothing was written to it; scan the machine again and make a new plan".to_owned())
+            }
+            Self::Io { what: "flush", .. } => {
+                Some("what was written before may be lost; replace the disk and restore again".to_owned())
+            }
+            Self::Io { .. } => Some("check the disk, its cable and the kernel's log; then restore again".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn reasons(held_by: &[HeldBy]) -> String {
+    let said: Vec<String> = held_by
+        .iter()
+        .map(|held| {
+            let verb = if held.reason.starts_with("swap") { "is " } else { "" };
+            format!("{} {verb}{}", held.device, held.reason)
+        })
+        .collect();
+    said.join(", ")
+}
