@@ -1,1 +1,3 @@
 //! Carries out a restore plan.
+
+pub mod data;
