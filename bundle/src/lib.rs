@@ -16,6 +16,7 @@ pub mod limits;
 pub mod list;
 pub mod manifest;
 pub mod pack;
+pub mod placement;
 pub mod receipt;
 pub mod repository;
 pub mod sign;
