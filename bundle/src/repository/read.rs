@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use node_model::{NodeName, SnapshotId};
+use node_model::{NodeName, SnapshotId, VolumeName};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
@@ -14,7 +14,7 @@ use crate::Hash;
 use crate::document::SIGNED_DOCUMENT_BYTES_MAX;
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::list::{self, ListRow};
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestVolume};
+use crate::manifest::{MANIFEST_BYTES_MAX, ManifestVolume};
 use crate::pack::PackIndex;
 use crate::placement::ChunkPlace;
 use crate::receipt::Receipt;
@@ -262,17 +262,17 @@ impl Repository {
     }
 }
 
-/// The volume of a manifest, by name.
-pub(crate) fn volume_of<'a>(
-    manifest: &'a Manifest,
-    name: &node_model::VolumeName,
-) -> Result<&'a ManifestVolume, RepositoryError> {
-    manifest.volume(name).ok_or_else(|| RepositoryError::UnknownVolume {
-        node: manifest.node.clone(),
-        snapshot: manifest.snapshot.clone(),
-        volume: name.clone(),
-        present: manifest.volumes.iter().map(|v| v.volume.name.to_string()).collect::<Vec<_>>().join(", "),
-    })
+impl VerifiedSnapshot {
+    /// The volume named `name`.
+    pub fn volume(&self, name: &VolumeName) -> Result<&ManifestVolume, RepositoryError> {
+        let manifest = self.manifest();
+        manifest.volume(name).ok_or_else(|| RepositoryError::UnknownVolume {
+            node: manifest.node.clone(),
+            snapshot: manifest.snapshot.clone(),
+            volume: name.clone(),
+            present: manifest.volumes.iter().map(|v| v.volume.name.to_string()).collect::<Vec<_>>().join(", "),
+        })
+    }
 }
 
 fn snapshot_error(node: &NodeName, snapshot: &SnapshotId, source: SnapshotError) -> RepositoryError {
