@@ -5,6 +5,7 @@
 
 use crate::Hash;
 use crate::limits::{CHUNK_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
+use crate::tar::{BLOCK_BYTES, END};
 
 /// What a list segment begins with.
 pub const MAGIC: [u8; 8] = *b"RRLIST01";
@@ -235,4 +236,150 @@ pub fn read_list<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec
         rows.extend(segment.rows);
     }
     Ok(rows)
+}
+
+/// Checks the whole list of a files volume: entries ascend, each large file's rows follow the tar chunk of its header
+/// without a gap, every chunk is whole blocks, and the end comes once and last. `entry_count` is the manifest's.
+pub fn check_files(rows: &[ListRow], entry_count: u64) -> Result<(), ListError> {
+    let mut due_offset = 0;
+    let mut data_of = None;
+    let mut tar_entry = None;
+    for (number, row) in (0..).zip(rows) {
+        let wrong = |why| Err(ListError::Row { row: number, why });
+        if !(row.content_len as usize).is_multiple_of(BLOCK_BYTES) {
+            return wrong("its chunk is no whole number of blocks");
+        }
+        match row.kind {
+            ChunkKind::Tar => {
+                let follows = tar_entry.map_or(row.entry == 0, |previous| row.entry > previous)
+                    && data_of.is_none_or(|entry| row.entry == entry + 1);
+                if !follows || row.entry >= entry_count || row.packed_offset != 0 {
+                    return wrong("its entry is not in order");
+                }
+                (tar_entry, data_of) = (Some(row.entry), None);
+            }
+            ChunkKind::Data => {
+                let is_first = data_of.is_none();
+                let in_range = tar_entry.is_some_and(|first| row.entry >= first) && row.entry < entry_count;
+                if !in_range || data_of.is_some_and(|entry| entry != row.entry) {
+                    return wrong("its entry is not in order");
+                }
+                if row.packed_offset != if is_first { 0 } else { due_offset } {
+                    return wrong("it does not follow on the data before it");
+                }
+                due_offset = row.packed_offset.saturating_add(row.content_len.into());
+                data_of = Some(row.entry);
+            }
+            ChunkKind::End => {
+                if number + 1 != rows.len() as u64 || row.content_len as usize != END.len() || tar_entry.is_none() {
+                    return wrong("the end is not at the end");
+                }
+                return Ok(());
+            }
+            ChunkKind::Map => return wrong("a files volume has no map"),
+        }
+    }
+    Err(ListError::Row { row: rows.len() as u64, why: "the end of the volume is missing" })
+}
+
+/// Checks the whole list of a raw volume: its chunks follow on each other and make `length` bytes.
+pub fn check_raw(rows: &[ListRow], length: u64) -> Result<(), ListError> {
+    let mut due = 0;
+    for (number, row) in (0..).zip(rows) {
+        if row.kind != ChunkKind::Data || row.entry != 0 || row.packed_offset != due {
+            return Err(ListError::Row { row: number, why: "it does not follow on the data before it" });
+        }
+        due = row.packed_offset.saturating_add(row.content_len.into());
+    }
+    if due != length {
+        return Err(ListError::Row { row: rows.len() as u64, why: "the volume has another length than its chunks" });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(kind: ChunkKind, content_len: u32, entry: u64, packed_offset: u64) -> ListRow {
+        let hash = Hash::of(&packed_offset.to_le_bytes());
+        ListRow { kind, flags: RowFlags::default(), content_len, hash, entry, packed_offset }
+    }
+
+    /// A header, a large file of two chunks, another header, the end.
+    fn rows() -> Vec<ListRow> {
+        let mut rows = vec![
+            row(ChunkKind::Tar, 2048, 0, 0),
+            row(ChunkKind::Data, 4 << 20, 1, 0),
+            row(ChunkKind::Data, 512, 1, 4 << 20),
+            row(ChunkKind::Tar, 512, 2, 0),
+            row(ChunkKind::End, 1024, 0, 0),
+        ];
+        rows[2].flags.changed = true;
+        rows
+    }
+
+    fn segments(rows: &[ListRow]) -> Vec<Vec<u8>> {
+        let mut writer = ListWriter::new();
+        let mut segments: Vec<_> = rows.iter().filter_map(|row| writer.push(row)).collect();
+        segments.extend(writer.finish());
+        segments
+    }
+
+    #[test]
+    fn a_list_of_several_segments_survives() {
+        let many: Vec<_> = (0..SEGMENT_ROWS_MAX as u64 + 3).map(|i| row(ChunkKind::Data, 512, 0, 512 * i)).collect();
+        let written = segments(&many);
+        assert_eq!(written.iter().map(Vec::len).collect::<Vec<_>>(), [4 << 20, 64 * 4]);
+        assert_eq!(read_list(written.iter().map(Vec::as_slice)).unwrap(), many);
+        assert!(read_list(written.iter().rev().map(Vec::as_slice)).is_err(), "segments in another order");
+        check_raw(&many, 512 * many.len() as u64).unwrap();
+        assert!(check_raw(&many, 512).is_err());
+        assert!(check_raw(&many[1..], 512 * (many.len() as u64 - 1)).is_err());
+    }
+
+    #[test]
+    fn a_segment_with_anything_unexpected_is_refused() {
+        let good = segments(&rows()).remove(0);
+        assert_eq!(read_segment(&good).unwrap().rows, rows());
+        for (at, byte, why) in [
+            (0, b'X', "magic"),
+            (9, 1, "a newer version"),
+            (10, 65, "row width"),
+            (12, 4, "row count"),
+            (24, 1, "reserved"),
+            (64, 4, "kind"),
+            (65, 2, "flags"),
+            (66, 1, "reserved in a row"),
+            (71, 1, "a length beyond 4 MiB"),
+            (127, 1, "reserved at a row's end"),
+        ] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            assert!(read_segment(&bad).is_err(), "{why}");
+        }
+        assert!(read_segment(&good[..good.len() - 1]).is_err());
+        assert!(read_segment(&[]).is_err());
+    }
+
+    #[test]
+    fn a_list_that_could_not_be_a_stream_is_refused() {
+        check_files(&rows(), 3).unwrap();
+        let broken: [(&str, fn(&mut Vec<ListRow>)); 9] = [
+            ("no end", |rows| rows.truncate(4)),
+            ("an end within", |rows| rows.swap(3, 4)),
+            ("a data chunk missing", |rows| drop(rows.drain(1..2))),
+            ("data chunks swapped", |rows| rows.swap(1, 2)),
+            ("data of another entry", |rows| rows[2].entry = 2),
+            ("data before any header", |rows| drop(rows.drain(..1))),
+            ("an entry twice", |rows| rows[3].entry = 1),
+            ("an entry beyond the last", |rows| rows[3].entry = 3),
+            ("a chunk of odd length", |rows| rows[0].content_len = 2000),
+        ];
+        for (why, breaks) in broken {
+            let mut rows = rows();
+            breaks(&mut rows);
+            assert!(check_files(&rows, 3).is_err(), "{why}");
+        }
+    }
 }

@@ -321,3 +321,94 @@ impl PackBuilder {
         Some(Pack { name: Hash::of(&bytes), bytes, index })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::compress;
+
+    fn pack() -> Pack {
+        let mut builder = PackBuilder::new();
+        for content in [&b"one"[..], &[7; 100_000], b"three"] {
+            builder.push(Hash::of(content), &compress(content, 3).unwrap()).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_pack_says_what_it_holds() {
+        let pack = pack();
+        assert_eq!(verify(&pack.bytes, &pack.name).unwrap(), pack.index);
+        assert_eq!(pack.index.pack_bytes(), pack.bytes.len() as u64);
+        assert_eq!(PackIndex::decode(&pack.index.encode()).unwrap(), pack.index);
+        let third = pack.index.rows()[2];
+        assert_eq!((third.hash, third.content_len), (Hash::of(b"three"), 5));
+    }
+
+    #[test]
+    fn a_chunk_goes_into_a_pack_once() {
+        let mut builder = PackBuilder::new();
+        let frame = compress(b"one", 3).unwrap();
+        builder.push(Hash::of(b"one"), &frame).unwrap();
+        assert_eq!(builder.push(Hash::of(b"one"), &frame), Err(PackError::Duplicate { chunk: Hash::of(b"one") }));
+        assert!(matches!(builder.push(Hash::of(b"two"), b"no frame"), Err(PackError::Chunk { .. })));
+        assert!(builder.push(Hash::of(b""), &compress(b"", 3).unwrap()).is_err(), "an empty chunk");
+        assert_eq!(PackBuilder::new().finish(), None);
+    }
+
+    #[test]
+    fn a_pack_that_is_full_takes_one_chunk_more_and_no_end_of_them() {
+        let mut builder = PackBuilder::new();
+        let mut seed = 0_u64;
+        let mut next = || {
+            seed += 1;
+            let mut content = vec![0; CHUNK_BYTES_MAX as usize];
+            blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut content);
+            (Hash::of(&content), compress(&content, -5).unwrap())
+        };
+        while !builder.is_full() {
+            let (hash, frame) = next();
+            builder.push(hash, &frame).unwrap();
+        }
+        let refused = (0..5).map(|_| next()).find_map(|(hash, frame)| builder.push(hash, &frame).err());
+        assert_eq!(refused, Some(PackError::Full));
+        let pack = builder.finish().unwrap();
+        assert!(pack.bytes.len() as u64 <= PACK_BYTES_MAX);
+        verify(&pack.bytes, &pack.name).unwrap();
+    }
+
+    #[test]
+    fn fault_18_no_flipped_byte_goes_unnoticed() {
+        let pack = pack();
+        for at in 0..pack.bytes.len() {
+            let mut bytes = pack.bytes.clone();
+            bytes[at] ^= 0x10;
+            assert!(matches!(verify(&bytes, &pack.name), Err(PackError::WrongName { .. })));
+            // Even under the name that the damaged bytes would have, no wrong chunk comes out.
+            if let Ok(index) = verify(&bytes, &Hash::of(&bytes)) {
+                assert_eq!(index, pack.index, "byte {at}");
+            }
+        }
+        for length in 0..pack.bytes.len() {
+            assert!(read_index(&pack.bytes[..length]).is_err(), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_kind_is_refused_for_what_it_is() {
+        let content = pack().index.encode();
+        let with = |at: usize, byte: u8| {
+            let mut content = content.clone();
+            content[at] = byte;
+            PackIndex::decode(&content).unwrap_err()
+        };
+        assert_eq!(with(8, 2), PackError::NewerVersion { found: 2 });
+        assert_eq!(with(10, 1), PackError::UnknownCipher { suite: 1 });
+        for at in [0, 11, 12, content.len() - 12, content.len() - 1] {
+            assert!(matches!(with(at, 0x77), PackError::Index { .. }), "byte {at}");
+        }
+        let mut twice = content.clone();
+        twice.copy_within(16..48, 56);
+        assert!(matches!(PackIndex::decode(&twice), Err(PackError::Duplicate { .. })));
+    }
+}

@@ -13,6 +13,7 @@ pub use files::{LargeFile, VolumeCutter, is_large};
 pub use raw::RawCutter;
 
 use crate::Hash;
+use crate::limits::LARGE_FILE_BYTES;
 use crate::list::{ChunkKind, ListRow, ListWriter, RowFlags};
 use crate::tar::TarError;
 
@@ -68,7 +69,9 @@ pub enum CutError {
     },
     /// An entry was given as small that is large, or the reverse: its chunks would differ from those of another
     /// capture.
-    #[error("{path}: a file that stores {bytes} bytes has to be given in the other way")]
+    #[error(
+        "{path}: a file that stores {bytes} bytes goes into data chunks of its own only from {LARGE_FILE_BYTES} bytes on"
+    )]
     WrongWay {
         /// Its path, as people read it.
         path: String,
