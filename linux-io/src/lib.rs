@@ -20,6 +20,7 @@ pub mod power;
 pub mod proctab;
 pub mod roots;
 pub mod runner;
+pub mod terminal;
 pub mod uevent;
 
 pub use roots::Roots;

@@ -1,0 +1,101 @@
+//! Drivers: for the devices that are there, for those that come, and for what the kernel itself asks for.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use linux_io::modules::{ModuleIndex, ModuleLoader, device_modaliases};
+use linux_io::uevent::UeventListener;
+
+use crate::log;
+
+/// Loads drivers. Clones share what they know.
+#[derive(Debug, Clone)]
+pub struct Drivers {
+    loader: Arc<Mutex<ModuleLoader>>,
+}
+
+impl Drivers {
+    /// For the running kernel. Without modules in the image nothing is ever loaded: a kernel may have all it needs
+    /// built in.
+    pub fn of_this_kernel() -> Self {
+        let index = read_index().unwrap_or_else(|error| {
+            log::line(&error);
+            ModuleIndex::default()
+        });
+        Self { loader: Arc::new(Mutex::new(ModuleLoader::new(index))) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ModuleLoader> {
+        // A loader that panicked in mid-list has only left out modules.
+        self.loader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads what claims `wanted`, and logs it.
+    pub fn load(&self, wanted: &str) {
+        let (loaded, failed) = self.lock().load(wanted);
+        if !loaded.is_empty() {
+            log::line(&format!("loaded {} for {wanted}", loaded.join(", ")));
+        }
+        for error in failed {
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+            let hint = error.hint().map(|hint| format!(" ({hint})"));
+            log::line(&format!("{error}{}{}", source.unwrap_or_default(), hint.unwrap_or_default()));
+        }
+    }
+
+    /// Loads drivers for every device there is. What a driver finds behind its device is told by the kernel later.
+    pub fn load_for_all_devices(&self) {
+        for alias in device_modaliases(Path::new("/sys")) {
+            self.load(&alias);
+        }
+    }
+
+    /// Loads drivers for devices that come, for ever.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be listened to.
+    pub fn follow_devices(&self) -> std::io::Result<()> {
+        let listener = UeventListener::open()?;
+        let drivers = self.clone();
+        thread::spawn(move || {
+            loop {
+                match listener.next_event() {
+                    Ok(Some(event)) if event.action() == "add" || event.action() == "change" => {
+                        if let Some(alias) = event.modalias() {
+                            drivers.load(alias);
+                        }
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => drivers.load_for_all_devices(),
+                    Err(error) => {
+                        log::line(&format!("devices that come are no longer heard of: {error}"));
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// What the kernel runs when it wants a module itself, for a filesystem or a checksum: this program, as
+/// `init -q -- NAME`. Returns whether all of it could be loaded.
+pub fn load_as_modprobe(wanted: &str) -> bool {
+    let Ok(index) = read_index() else { return false };
+    let (_, failed) = ModuleLoader::new(index).load(wanted);
+    for error in &failed {
+        let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+        log::line(&format!("the kernel asked for {wanted}: {error}{}", source.unwrap_or_default()));
+    }
+    failed.is_empty()
+}
+
+fn read_index() -> Result<ModuleIndex, String> {
+    let uname = nix::sys::utsname::uname().map_err(|error| format!("cannot ask for the kernel's release: {error}"))?;
+    let root = PathBuf::from("/lib/modules").join(uname.release());
+    ModuleIndex::read(&root).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        format!("{error}{}", source.unwrap_or_default())
+    })
+}

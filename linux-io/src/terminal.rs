@@ -1,0 +1,31 @@
+//! Programs that own a terminal.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::libc;
+
+/// Starts `command` as the leader of a session of its own with `terminal` (`/dev/tty1`, `/dev/ttyS0`; not
+/// `/dev/console`, which cannot be owned) as its controlling terminal, input, output and error output.
+///
+/// # Errors
+/// Where the terminal or the program cannot be opened.
+pub fn spawn_on_terminal(command: &mut Command, terminal: &Path) -> io::Result<Child> {
+    let open = || File::options().read(true).write(true).open(terminal);
+    command.stdin(Stdio::from(open()?)).stdout(Stdio::from(open()?)).stderr(Stdio::from(open()?));
+    // SAFETY: between fork and exec only system calls are made, nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            // 1: take the terminal even from a session that is just ending.
+            match libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 1) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        });
+    }
+    command.spawn()
+}
