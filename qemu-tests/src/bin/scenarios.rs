@@ -1,0 +1,37 @@
+//! Plays scenarios: `scenarios list`, `scenarios run [NAME...]`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use qemu_tests::{Lab, scenarios};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Returns how many scenarios failed.
+fn run() -> Result<usize> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((verb, [])) if verb == "list" => {
+            for scenario in scenarios::all() {
+                println!("{:<24} {}", scenario.name, scenario.about);
+            }
+            Ok(0)
+        }
+        Some((verb, names)) if verb == "run" => {
+            let cache = std::env::var("RERACK_QEMU_CACHE").unwrap_or_else(|_| "target/qemu-cache".into());
+            let lab = Lab::new(&cache).with_context(|| format!("cannot open the lab in {cache}"))?;
+            println!("machines run by {:?}; transcripts are in {}", lab.acceleration(), lab.run_dir().display());
+            Ok(scenarios::run(&lab, names)?)
+        }
+        _ => bail!("usage: scenarios list | scenarios run [NAME...]"),
+    }
+}

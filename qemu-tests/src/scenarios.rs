@@ -1,0 +1,115 @@
+//! The scenarios and how they are run. A scenario that cannot run says why.
+
+use std::time::Instant;
+
+use crate::{Error, Lab, host};
+
+mod boot;
+
+/// What a scenario ended with.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Everything was as it should be.
+    Passed,
+    /// It cannot run here; the reason.
+    Skipped(String),
+}
+
+/// A scenario.
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub about: &'static str,
+    /// Programs of the host that it needs.
+    pub needs: &'static [&'static str],
+    /// Plays it.
+    pub play: fn(&Lab) -> Result<Outcome, Error>,
+}
+
+/// What QEMU and the tools behind a Debian kernel are called.
+const KERNEL_TOOLS: &[&str] = &["qemu-system-x86_64", "mmdebstrap", "tar"];
+/// What building a node needs on top.
+const NODE_TOOLS: &[&str] =
+    &["qemu-system-x86_64", "mmdebstrap", "losetup", "sfdisk", "mkfs.ext4", "mkfs.xfs", "mkfs.vfat", "mkswap", "blkid"];
+
+/// Every scenario, quick ones first.
+pub fn all() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "kernel-to-init",
+            about: "Debian's kernel starts a program of ours, which reads a line and powers off",
+            needs: KERNEL_TOOLS,
+            play: boot::kernel_to_init,
+        },
+        Scenario {
+            name: "node-bios",
+            about: "a small node boots by BIOS, has a network and powers off",
+            needs: NODE_TOOLS,
+            play: boot::node_bios,
+        },
+        Scenario {
+            name: "node-uefi",
+            about: "a small node boots by UEFI, from its NVRAM entry and from the fallback path",
+            needs: NODE_TOOLS,
+            play: boot::node_uefi,
+        },
+        Scenario {
+            name: "iso-bios",
+            about: "the boot image (RERACK_ISO) starts by BIOS",
+            needs: &["qemu-system-x86_64"],
+            play: boot::iso_bios,
+        },
+        Scenario {
+            name: "iso-uefi-secure-boot",
+            about: "the boot image (RERACK_ISO) starts by UEFI with Secure Boot on",
+            needs: &["qemu-system-x86_64"],
+            play: boot::iso_uefi_secure_boot,
+        },
+    ]
+}
+
+/// Plays the named scenarios (all of them if none is named), prints how each ended and returns how many failed.
+pub fn run(lab: &Lab, names: &[String]) -> Result<usize, Error> {
+    let scenarios = all();
+    if let Some(unknown) = names.iter().find(|name| !scenarios.iter().any(|one| one.name == **name)) {
+        return Err(Error::Unexpected(format!("there is no scenario `{unknown}`; `scenarios list` shows them")));
+    }
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for scenario in scenarios.iter().filter(|one| names.is_empty() || names.iter().any(|name| name == one.name)) {
+        let begun = Instant::now();
+        let missing = scenario.needs.iter().find(|program| !host::has(program));
+        let outcome = match missing {
+            Some(program) => Ok(Outcome::Skipped(format!("{program} is not installed"))),
+            None => (scenario.play)(lab),
+        };
+        let seconds = begun.elapsed().as_secs_f32();
+        match outcome {
+            Ok(Outcome::Passed) => {
+                passed += 1;
+                println!("ok      {:<24} {seconds:7.1} s", scenario.name);
+            }
+            Ok(Outcome::Skipped(reason)) => {
+                skipped += 1;
+                println!("skipped {:<24} {reason}", scenario.name);
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {:<24} {seconds:7.1} s", scenario.name);
+                println!("{}", describe(&error));
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed)
+}
+
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
