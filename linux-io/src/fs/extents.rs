@@ -6,8 +6,8 @@ use node_model::Extent;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-/// Most extents recorded of one file; one in more pieces is stored densely.
-pub const EXTENTS_MAX: usize = 1_000_000;
+/// Most extents recorded of one file, the bound of the bundle format; one in more pieces is stored densely.
+pub const EXTENTS_MAX: usize = 65_536;
 
 /// What is known of a file's holes.
 #[derive(Debug, Clone, PartialEq, Eq)]

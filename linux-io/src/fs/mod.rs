@@ -25,6 +25,8 @@ mod xattr;
 
 #[cfg(feature = "testing")]
 pub mod awkward;
+#[cfg(feature = "testing")]
+pub mod scratch;
 
 pub use compare::{Comparison, ContentHash, Expected, compare, compare_roots, hash_packed};
 pub use difference::{Difference, DifferenceKind};

@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::io::Errno;
 
 use super::metadata;
-use crate::fs::{FsError, path};
+use crate::fs::{FsError, inode_flags, path};
 
 /// Below this size a file is written at once, and reserving room for it first would only cost a call.
 const PREALLOCATED_BYTES_MIN: u64 = 128 << 10;
@@ -137,7 +137,11 @@ impl FileWriter {
     }
 
     /// Puts the entry's metadata on the file: after its last byte, because writing changes times and clears bits.
+    /// Flags and project id that it inherited from its directory are taken away; its own come in
+    /// [`RootWriter::finish`](super::RootWriter::finish).
     pub fn finish(&self) -> Result<(), FsError> {
+        inode_flags::write_flags(self.file.as_fd(), 0, &self.entry.path)?;
+        inode_flags::write_project(self.file.as_fd(), 0, &self.entry.path)?;
         metadata::apply(self.file.as_fd(), &self.entry)
     }
 }
