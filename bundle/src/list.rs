@@ -365,7 +365,8 @@ mod tests {
     #[test]
     fn a_list_that_could_not_be_a_stream_is_refused() {
         check_files(&rows(), 3).unwrap();
-        let broken: [(&str, fn(&mut Vec<ListRow>)); 9] = [
+        type Break = fn(&mut Vec<ListRow>);
+        let broken: [(&str, Break); 9] = [
             ("no end", |rows| rows.truncate(4)),
             ("an end within", |rows| rows.swap(3, 4)),
             ("a data chunk missing", |rows| drop(rows.drain(1..2))),

@@ -376,3 +376,32 @@ thread_local! {
         built.chunks.iter().zip(&built.rows).filter(|(_, row)| is_tar(row.kind)).map(|(c, _)| c.clone()).collect()
     };
 }
+
+#[test]
+fn the_real_zstd_and_tars_read_the_frames_one_after_another() {
+    use std::process::Command;
+    let items = awkward();
+    let built = build(&items);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("volume.tar.zst");
+    std::fs::write(&path, built.tar_zst()).unwrap();
+    let output = |command: &mut Command| {
+        let output = command.env("LC_ALL", "C.UTF-8").output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let decoded = output(Command::new("zstd").args(["-d", "-c", "-q"]).arg(&path));
+    assert!(decoded == built.tar(), "zstd -d gives another stream");
+
+    // Both escape line feeds in names here, so each entry is one line.
+    for mut list in [Command::new("tar"), Command::new("bsdtar")] {
+        if list.get_program() == "tar" {
+            list.arg("--quoting-style=escape");
+        }
+        let listing = output(list.arg("-tf").arg(&path));
+        let lines: Vec<&[u8]> = listing.trim_ascii_end().split(|&byte| byte == b'\n').collect();
+        assert_eq!(lines.len(), items.len(), "{list:?}");
+        assert_eq!(lines[0], b"./");
+        assert_eq!(lines[lines.len() - 1], b"z-large");
+    }
+}
