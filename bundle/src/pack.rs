@@ -282,6 +282,10 @@ impl PackBuilder {
             return Err(PackError::Duplicate { chunk: hash });
         }
         let offset = self.bytes.len() as u64;
+        if self.bytes.is_empty() {
+            // Address space only until it is written to. Growing by copies would need twice the pack's memory.
+            self.bytes.reserve_exact(PACK_BYTES_MAX as usize);
+        }
         self.bytes.extend_from_slice(frame);
         let (stored_len, content_len) = (frame.len() as u32, content_len as u32);
         self.index.rows.push(PackRow { hash, offset, stored_len, content_len });
