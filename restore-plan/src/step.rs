@@ -39,6 +39,8 @@ pub struct ToolCall {
     pub program: String,
     /// Its arguments; exactly one of them is [`DEVICE_WORD`].
     pub args: Vec<String>,
+    /// The exit codes that mean success: 0, and for checkers 1, "errors corrected".
+    pub exit_codes_ok: Vec<i32>,
 }
 
 impl ToolCall {
