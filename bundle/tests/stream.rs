@@ -405,3 +405,41 @@ fn the_real_zstd_and_tars_read_the_frames_one_after_another() {
         assert_eq!(lines[lines.len() - 1], b"z-large");
     }
 }
+
+#[test]
+fn the_largest_pax_header_is_read_by_the_real_tars() {
+    let mut fat = entry(b"fat", EntryKind::Fifo);
+    fat.xattrs = (0..16).map(|i| (format!("user.{i:02}").into_bytes(), noise(b"x", 65_000))).collect();
+    let mut room = bundle::limits::PAX_BYTES_MAX - (encode_header(&fat).unwrap().len() - 1024);
+    // What the last attribute's record needs besides its value, and the padding that was counted as records.
+    room -= 36 + 512;
+    fat.xattrs.push((b"user.99".to_vec(), vec![b'y'; room]));
+    let header = encode_header(&fat).unwrap();
+    assert!(header.len() > (1 << 20) - 1024, "{}", header.len());
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("volume.tar");
+    std::fs::write(&path, build(&[(entry(b"", EntryKind::Directory), vec![]), (fat, vec![])]).tar()).unwrap();
+    for tar in ["tar", "bsdtar"] {
+        let output = std::process::Command::new(tar).arg("-tf").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{tar}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.stdout, b"./\nfat\n", "{tar}");
+    }
+}
+
+#[test]
+fn the_cuts_of_a_large_file_do_not_depend_on_how_it_comes() {
+    let (large, content) = file(b"large", &noise(b"pieces", 9_500_001));
+    let rows = |piece: usize| {
+        let mut cutter = VolumeCutter::new([0; 32], |_: RawChunk| Ok(()));
+        cutter.push(&entry(b"", EntryKind::Directory), b"", false).unwrap();
+        let mut writing = cutter.begin_large(&large).unwrap();
+        content.chunks(piece).for_each(|bytes| writing.write(bytes).unwrap());
+        writing.commit(false).unwrap();
+        cutter.finish().unwrap().rows
+    };
+    let whole = rows(content.len());
+    for piece in [4097, 1 << 20, (4 << 20) - 1, 4 << 20, (4 << 20) + 1] {
+        assert_eq!(rows(piece), whole, "in pieces of {piece}");
+    }
+}

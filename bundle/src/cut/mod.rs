@@ -3,6 +3,35 @@
 //! A cutter takes entries and their content in stream order and gives chunks to a sink, each with a ticket. It neither
 //! hashes nor compresses chunks: other threads do, and say later which hash a ticket got. What it keeps is one open
 //! tar chunk, one piece of a large file, and a row for each chunk.
+//!
+//! ```
+//! use bundle::cut::{ChunkHashes, RawChunk, VolumeCutter};
+//! use bundle::node_model::{Entry, EntryKind, Timestamp};
+//! use bundle::{Hash, frame, pack::PackBuilder};
+//!
+//! let root = Entry {
+//!     path: vec![], kind: EntryKind::Directory, mode: 0o755, uid: 0, gid: 0,
+//!     mtime: Timestamp::default(), xattrs: vec![], flags: 0, project_id: 0,
+//! };
+//! let mut chunks = Vec::new();
+//! let mut cutter = VolumeCutter::new([0; 32], |chunk: RawChunk| {
+//!     chunks.push(chunk);
+//!     Ok(())
+//! });
+//! let placed = cutter.push(&root, b"", false)?;
+//! assert_eq!((placed.ordinal, placed.first_row), (0, 0));
+//! let volume = cutter.finish()?;
+//!
+//! // On other threads: hash each chunk, compress those that the server lacks, gather them in packs.
+//! let (mut hashes, mut packs) = (ChunkHashes::new(), PackBuilder::new());
+//! for chunk in &chunks {
+//!     let hash = Hash::of(&chunk.content);
+//!     hashes.set(chunk.ticket, hash);
+//!     packs.push(hash, &frame::compress(&chunk.content, frame::LEVEL_DEFAULT)?)?;
+//! }
+//! assert_eq!(volume.list_segments(&hashes)?.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod fastcdc;
 mod files;
