@@ -248,3 +248,96 @@ pub fn read_catalog<E: From<CatalogError>>(
         entries.into_iter().map(Ok).chain(error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use node_model::EntryKind;
+
+    use super::*;
+    use crate::frame::compress;
+
+    /// An empty file with this path.
+    fn entry(ordinal: u64, path: Vec<u8>) -> CatalogEntry {
+        let kind = if path.is_empty() { EntryKind::Directory } else { EntryKind::Fifo };
+        let mtime = Timestamp::default();
+        let entry = Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime, xattrs: vec![], flags: 0, project_id: 0 };
+        let (offset_in_chunk, content_hash) = (0, None);
+        let placed =
+            Placed { ordinal, first_row: ordinal, offset_in_chunk, data_row_count: 0, content_hash, changed: false };
+        CatalogEntry { entry, source: SourceStamp::default(), placed }
+    }
+
+    /// Entries whose paths share 60 KiB and are 17 MiB together.
+    fn long_paths() -> Vec<CatalogEntry> {
+        let path = |ordinal: u64| [&b"p/".repeat(30_000)[..], &ordinal.to_string().into_bytes()].concat();
+        (0..300).map(|ordinal| entry(ordinal, path(ordinal))).collect()
+    }
+
+    fn segments(entries: &[CatalogEntry]) -> Vec<Vec<u8>> {
+        let mut writer = CatalogWriter::new(1).unwrap();
+        let mut segments: Vec<_> = entries.iter().filter_map(|entry| writer.push(entry).unwrap()).collect();
+        segments.extend(writer.finish().unwrap());
+        segments
+    }
+
+    fn read(segments: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<CatalogEntry>, CatalogError> {
+        read_catalog(segments.into_iter().map(Ok)).collect()
+    }
+
+    #[test]
+    fn a_catalog_of_several_segments_survives_and_each_decodes_alone() {
+        let many: Vec<_> = (0..60_000).map(|i| entry(i, format!("directory/{i}/file").into_bytes())).collect();
+        let written = segments(&many);
+        assert!(written.len() > 1);
+        assert!(read(written.clone()).unwrap() == many);
+        let second = read_segment(&written[1]).unwrap();
+        assert!(second.entries[..] == many[second.first_entry as usize..][..second.entries.len()]);
+        assert!(read(written.into_iter().rev()).is_err(), "segments in another order");
+    }
+
+    #[test]
+    fn fault_37_paths_that_front_coding_blows_up_are_bounded() {
+        let long = long_paths();
+        let written = segments(&long);
+        assert_eq!(written.len(), 2, "the writer closes a segment in time");
+        assert!(read(written).unwrap() == long);
+
+        let mut content = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 2], &300_u32.to_le_bytes(), &[0; 8]].concat();
+        let mut previous = entry::Previous::default();
+        for entry in &long {
+            entry::encode(&mut content, entry, &previous);
+            previous = entry::Previous { path: entry.entry.path.clone(), first_row: entry.placed.first_row };
+        }
+        assert!(content.len() < 100_000, "17 MiB of paths in 100 kB");
+        let refused = read_segment(&compress(&content, 1).unwrap()).unwrap_err();
+        assert!(matches!(refused, CatalogError::Segment { why } if why.contains("paths")), "{refused}");
+    }
+
+    #[test]
+    fn a_segment_of_another_kind_is_refused_for_what_it_is() {
+        let good = segments(&[entry(0, vec![]), entry(1, b"name".to_vec())]).remove(0);
+        let content = Decompressor::new().decompress_unhashed(&good, content_len(&good)).unwrap();
+        let with = |at: usize, byte: u8| {
+            let mut content = content.clone();
+            content[at] = byte;
+            read_segment(&compress(&content, 1).unwrap()).map(|_| ())
+        };
+        assert_eq!(with(0, b'R'), Ok(()));
+        assert_eq!(with(8, 2), Err(CatalogError::NewerVersion { found: 2 }));
+        for (at, byte, why) in [(0, b'X', "magic"), (10, 1, "reserved"), (12, 1, "too few"), (12, 3, "too many")] {
+            assert!(with(at, byte).is_err(), "{why}");
+        }
+        assert!(matches!(read_segment(&good[1..]), Err(CatalogError::Frame(_))));
+    }
+
+    #[test]
+    fn entries_come_in_the_order_of_the_stream() {
+        let mut writer = CatalogWriter::new(1).unwrap();
+        let refused = writer.push(&entry(1, b"name".to_vec())).unwrap_err();
+        assert_eq!(refused.to_string(), "/name: entry 1 came where entry 0 is due");
+    }
+
+    fn content_len(frame: &[u8]) -> u32 {
+        frame::content_len_of(frame).unwrap() as u32
+    }
+}

@@ -99,7 +99,7 @@ impl<S: ChunkSink> VolumeCutter<S> {
             stored_bytes: bytes,
             header_at,
             rows: Vec::new(),
-            window: Vec::new(),
+            window: Vec::with_capacity(padded(bytes.min(CHUNK_BYTES_MAX.into())) as usize),
             taken: 0,
             cut: 0,
             hasher: Hasher::new(),
@@ -264,8 +264,14 @@ impl<S: ChunkSink> LargeFile<'_, S> {
     }
 
     fn cut_at(&mut self, at: usize) -> Result<(), Stopped> {
-        let rest = self.window.split_off(at);
-        let mut content = std::mem::replace(&mut self.window, rest);
+        let mut content = if at == self.window.len() {
+            std::mem::take(&mut self.window)
+        } else {
+            // The chunk waits in queues: it takes no more memory than it has bytes, and the window keeps its own.
+            let mut content = Vec::with_capacity(at.next_multiple_of(BLOCK_BYTES));
+            content.extend(self.window.drain(..at));
+            content
+        };
         self.cut += content.len() as u64;
         // Only the file's last chunk is no whole number of blocks.
         content.resize(content.len().next_multiple_of(BLOCK_BYTES), 0);
