@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 pub mod blockdev;
+pub mod efi;
 pub mod fs;
 pub mod gpt;
 pub mod loopdev;

@@ -35,7 +35,7 @@ pub use exclude::Excludes;
 pub use extents::{EXTENTS_MAX, FileExtents, data_extents};
 pub use inode_flags::{KEPT_FLAGS, UNKEPT_FLAGS, describe_flags};
 pub use path::stream_order;
-pub use read::{EntryInfo, Found, read_entry, reread_file};
+pub use read::{EntryInfo, Found, find_entry, read_entry, reread_file};
 pub use root::{open_bare_root, open_root};
 pub use status::Status;
 pub use walk::{Visit, Walker};

@@ -42,6 +42,14 @@ pub fn read_entry(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Fo
     Node::open(parent, name, path)?.read(path)
 }
 
+/// Reads what stands at `path` below the open directory `root`, following nothing on the way.
+pub fn find_entry(root: BorrowedFd<'_>, path: &[u8]) -> Result<Found, FsError> {
+    super::path::check(path)?;
+    let handle = super::path::open_beneath(root, path, OFlags::PATH)
+        .map_err(|errno| super::path::refused("find", path, errno))?;
+    Node::of(handle, path)?.read(path)
+}
+
 /// Reads the entry of an open regular file again: for a file that changed while it was read. The file's own
 /// descriptor is used, so it is the same file even if its name leads elsewhere by now.
 pub fn reread_file(file: &File, path: &[u8]) -> Result<EntryInfo, FsError> {

@@ -160,6 +160,21 @@ impl RootWriter {
         metadata::apply(node.handle.as_fd(), entry)
     }
 
+    /// Takes the flags off a file or directory that an earlier run finished, so that it can be replaced or changed.
+    /// Nothing at that path is fine.
+    pub fn unlock(&self, path: &[u8]) -> Result<(), FsError> {
+        check(path)?;
+        let handle = match open_beneath(self.root.as_fd(), path, OFlags::PATH) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => other.map_err(|errno| refused("find", path, errno))?,
+        };
+        let node = Node::of(handle, path)?;
+        if !matches!(node.status.file_type(), FileType::RegularFile | FileType::Directory) {
+            return Ok(());
+        }
+        super::inode_flags::write_flags(node.open_for_reading(path)?.as_fd(), 0, path)
+    }
+
     /// Brings everything written to the filesystem onto its device. An error means that data may be lost.
     pub fn sync(&self) -> Result<(), FsError> {
         syncfs(&*self.root).map_err(|errno| FsError::io("flush the filesystem of", b"", errno))
