@@ -35,7 +35,10 @@ impl Repository {
             }
         }
         let _here = self.committing.lock().await;
-        let _everywhere = self.directory().map(directory::lock_commits).transpose()?;
+        let _everywhere = match self.directory() {
+            Some(path) => Some(directory::lock_commits(path).await?),
+            None => None,
+        };
         if let Some(present) = self.committed_already(signed).await? {
             return Ok(present);
         }

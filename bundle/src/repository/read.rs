@@ -164,8 +164,8 @@ impl Repository {
     /// The whole chunk list of a volume, checked against the stream's length.
     pub async fn chunk_list(&self, volume: &ManifestVolume) -> Result<Vec<ListRow>, RepositoryError> {
         let name = &volume.volume.name;
-        let segments: Vec<Bytes> = stream::iter(&volume.lists)
-            .map(|segment| self.list_segment(segment))
+        let segments: Vec<Bytes> = stream::iter(volume.lists.clone())
+            .map(|segment| async move { self.list_segment(&segment).await })
             .buffered(READS_AT_ONCE)
             .try_collect()
             .await?;
