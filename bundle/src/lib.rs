@@ -21,8 +21,6 @@ pub mod receipt;
 pub mod repository;
 pub mod sign;
 pub mod tar;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 pub mod trust;
 mod wire;
 

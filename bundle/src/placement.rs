@@ -191,6 +191,11 @@ impl Repository {
         Ok(rebuilt)
     }
 
+    /// What a pack holds, from its placement object, or from the pack itself where that is missing or wrong.
+    pub async fn pack_index(&self, pack: &PackObject) -> Result<PackIndex, RepositoryError> {
+        self.index_of(pack).await.map(|(index, _)| index)
+    }
+
     async fn index_of(&self, pack: &PackObject) -> Result<(PackIndex, IndexSource), RepositoryError> {
         match self.placement(&pack.name).await {
             Ok(index) if index.pack_bytes() == pack.bytes => Ok((index, IndexSource::Placement)),
@@ -201,7 +206,7 @@ impl Repository {
     /// The index at the end of a pack, which must say the length that the pack has.
     pub(crate) async fn index_in_pack(&self, pack: &PackObject) -> Result<PackIndex, RepositoryError> {
         let object = ObjectName::Pack(pack.name);
-        let failed = |source: PackError| RepositoryError::Pack { object: object.clone(), source: source.into() };
+        let failed = |source| RepositoryError::Pack { object: object.clone(), source };
         let trailer_at = pack
             .bytes
             .checked_sub(TRAILER_BYTES as u64)
