@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bundle::node_model::{DeviceNumber, Entry, EntryKind};
-use common::{Item, awkward, build};
+use common::{Item, awkward, build, have};
 
 /// How each tool is told to restore all it can.
 const GNU_TAR: [&str; 8] = [
@@ -252,6 +252,9 @@ fn cell(restored: &Restored, feature: &str) -> String {
 fn gnu_tar_and_bsdtar_restore_what_the_table_says() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: restoring owners and mounting a filesystem need root");
+        return;
+    }
+    if !have(&["zstd", "tar", "bsdtar", "mkfs.ext4", "lsattr"]) {
         return;
     }
     let items = awkward();

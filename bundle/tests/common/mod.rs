@@ -10,6 +10,18 @@ use bundle::list::{ListRow, read_list};
 use bundle::node_model::{DeviceNumber, Entry, EntryKind, Extent, Timestamp};
 use bundle::{Hash, frame};
 
+/// Whether all these programs are installed; says which one is not.
+pub(crate) fn have(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| {
+        let version = if **program == "mkfs.ext4" { "-V" } else { "--version" };
+        std::process::Command::new(program).arg(version).output().is_err()
+    });
+    if let Some(program) = missing {
+        println!("skipped: {program} is not installed");
+    }
+    missing.is_none()
+}
+
 /// The cut key of every test.
 pub(crate) const CUT_KEY: [u8; 32] = *b"the cut key of rerack's tests...";
 
