@@ -15,6 +15,12 @@ pub struct FieldDifference {
     pub found: String,
 }
 
+impl std::fmt::Display for FieldDifference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is {}, should be {}", self.field, self.found, self.expected)
+    }
+}
+
 /// Collects differences.
 #[derive(Default)]
 struct Fields(Vec<FieldDifference>);

@@ -54,11 +54,15 @@ impl Default for PipelineOptions {
 pub trait Sink<T>: Sync {
     /// Why content cannot be written.
     type Error: Send;
+    /// What each thread keeps for itself.
+    type Worker;
+    /// What a new thread begins with.
+    fn worker(&self) -> Self::Worker;
     /// Writes the content of one chunk.
     ///
     /// # Errors
     /// Any error ends the pipeline.
-    fn write(&self, target: &T, content: &[u8]) -> Result<(), Self::Error>;
+    fn write(&self, worker: &mut Self::Worker, target: &T, content: &[u8]) -> Result<(), Self::Error>;
 }
 
 /// Something the pipeline wants known while it runs.
@@ -104,7 +108,7 @@ pub enum PipelineError<W, P> {
         /// The chunk.
         chunk: Hash,
         /// How.
-        source: FrameError,
+        source: Box<FrameError>,
     },
     /// Content could not be written.
     #[error("cannot write")]
@@ -289,12 +293,13 @@ async fn read_patiently<W, P>(
 /// Decodes and writes until there are no more frames or somebody stops.
 fn work<T, S: Sink<T>, P>(shared: &Shared<'_, S::Error, P>, sink: &S, jobs: &Receiver<Job<T>>) {
     let mut decompressor = Decompressor::new();
+    let mut worker = sink.worker();
     while let Ok(job) = shared.meter.time(Work::NetworkWait, || jobs.recv()) {
         if shared.stopped() {
             // Frames are still taken, so that their shares of the budget are given back.
             continue;
         }
-        if let Err(error) = decode_and_write(shared, sink, &mut decompressor, &job) {
+        if let Err(error) = decode_and_write(shared, sink, &mut worker, &mut decompressor, &job) {
             shared.fail(error);
         }
     }
@@ -303,6 +308,7 @@ fn work<T, S: Sink<T>, P>(shared: &Shared<'_, S::Error, P>, sink: &S, jobs: &Rec
 fn decode_and_write<T, S: Sink<T>, P>(
     shared: &Shared<'_, S::Error, P>,
     sink: &S,
+    worker: &mut S::Worker,
     decompressor: &mut Decompressor,
     job: &Job<T>,
 ) -> Result<(), PipelineError<S::Error, P>> {
@@ -315,7 +321,7 @@ fn decode_and_write<T, S: Sink<T>, P>(
         Err(error) => read_again(shared, decompressor, job, error)?,
     };
     for target in &frame.targets {
-        shared.meter.time(Work::Write, || sink.write(target, &content)).map_err(PipelineError::Write)?;
+        shared.meter.time(Work::Write, || sink.write(worker, target, &content)).map_err(PipelineError::Write)?;
         shared.meter.written(content.len() as u64);
     }
     Ok(())
@@ -345,7 +351,7 @@ fn read_again<T, W, P>(
             Err(again) => error = again,
         }
     }
-    Err(PipelineError::Damaged { pack, chunk: frame.hash, source: error })
+    Err(PipelineError::Damaged { pack, chunk: frame.hash, source: Box::new(error) })
 }
 
 #[cfg(test)]
@@ -401,7 +407,9 @@ mod tests {
 
     impl Sink<usize> for Kept {
         type Error = &'static str;
-        fn write(&self, target: &usize, content: &[u8]) -> Result<(), &'static str> {
+        type Worker = ();
+        fn worker(&self) {}
+        fn write(&self, (): &mut (), target: &usize, content: &[u8]) -> Result<(), &'static str> {
             if *target == 666 {
                 return Err("the disk is full");
             }

@@ -1,0 +1,143 @@
+//! From a proven snapshot and a scanned machine to a plan that passed its check.
+
+use std::path::Path;
+
+use linux_io::blockdev::{BlockDevError, Disk};
+use linux_io::gpt;
+use linux_io::superblock::{self, Described, SuperblockKind, Window};
+use node_model::{Content, DeviceKey, FilesystemDetails, HexBytes, Inventory, Volume, VolumeKind};
+use restore_plan::{Plan, PlanError, PlanSource, Policy, Resume, TargetDisk, check, plan};
+use tokio::runtime::Handle;
+
+use crate::data::{CatalogReadError, SnapshotSource};
+use crate::prove::ProvenSnapshot;
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanningError {
+    /// The planner found no way.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The planner made a plan that its judge refuses: a defect of rerack.
+    #[error("the plan does not pass its check: {}", findings.join("; "))]
+    Unsound {
+        /// What the judge says.
+        findings: Vec<String>,
+    },
+    /// The catalog of an ESP could not be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogReadError),
+    /// A target could not be looked at.
+    #[error(transparent)]
+    Disk(#[from] BlockDevError),
+}
+
+impl PlanningError {
+    /// What an operator can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Plan(error) => error.hint(),
+            Self::Unsound { .. } => "no disk was written; please report this with the plan".to_owned(),
+            Self::Catalog(_) => "no disk was written; try again".to_owned(),
+            Self::Disk(error) => error.hint().unwrap_or_else(|| "no disk was written".to_owned()),
+        }
+    }
+}
+
+/// What the plan's consent names as its source.
+pub fn plan_source(proven: &ProvenSnapshot) -> PlanSource {
+    let manifest = proven.snapshot.manifest();
+    PlanSource {
+        node: manifest.node.clone(),
+        snapshot: manifest.snapshot.clone(),
+        manifest_blake3: HexBytes(proven.snapshot.manifest_hash().as_bytes().to_vec()),
+    }
+}
+
+/// The strictest policy for a snapshot, with what only its catalogs know: the files of its ESPs.
+///
+/// # Errors
+/// If a catalog cannot be read.
+pub fn policy_for(
+    proven: &ProvenSnapshot,
+    source: &dyn SnapshotSource,
+    runtime: &Handle,
+) -> Result<Policy, CatalogReadError> {
+    let manifest = proven.snapshot.manifest();
+    let mut policy = Policy::strict(plan_source(proven));
+    for volume in volumes(proven) {
+        let device = manifest.spec.layout.get(&volume.device);
+        let is_vfat = device.is_some_and(|device| match &device.content {
+            Content::Filesystem { filesystem } => matches!(filesystem.details, FilesystemDetails::Vfat(_)),
+            _ => false,
+        });
+        let Some(proven) = proven.volume(&volume.name) else { continue };
+        if !is_vfat || !matches!(volume.volume, VolumeKind::Files { .. }) {
+            continue;
+        }
+        let mut paths = Vec::new();
+        for entry in proven.entries(source, runtime) {
+            if let Ok(path) = String::from_utf8(entry?.entry.path) {
+                paths.push(path);
+            }
+        }
+        policy.esp_files.insert(volume.name, paths);
+    }
+    Ok(policy)
+}
+
+/// The snapshot's volumes in the vocabulary of planning.
+pub fn volumes(proven: &ProvenSnapshot) -> Vec<Volume> {
+    proven.snapshot.manifest().volumes.iter().map(|volume| volume.volume.clone()).collect()
+}
+
+/// A plan for this machine, judged by the checker.
+///
+/// # Errors
+/// If there is none, or the checker refuses it.
+pub fn make_plan(proven: &ProvenSnapshot, inventory: &Inventory, policy: &Policy) -> Result<Plan, PlanningError> {
+    let spec = &proven.snapshot.manifest().spec;
+    let volumes = volumes(proven);
+    let made = plan(spec, &volumes, inventory, policy)?;
+    let findings: Vec<String> = check(&made, spec, &volumes, inventory).into_iter().map(|found| found.what).collect();
+    if findings.is_empty() { Ok(made) } else { Err(PlanningError::Unsound { findings }) }
+}
+
+/// What of `plan` an interrupted run under the same claim has made already: tables that are exactly the planned ones,
+/// and on them filesystems that bear the planned UUID. Nothing is mounted, repaired or believed here: what is kept
+/// is checked, read and hashed when the plan is carried out.
+///
+/// # Errors
+/// If a target cannot be opened or is another disk than the plan names.
+pub fn find_resume(plan: &Plan, proven: &ProvenSnapshot) -> Result<Resume, PlanningError> {
+    let mut resume = Resume::default();
+    for target in &plan.targets {
+        let disk = Disk::open(&Path::new("/dev").join(&target.kernel_name))?;
+        if !disk.identity().is_same_disk(&target.identity) || !bears_table(&disk, target) {
+            continue;
+        }
+        resume.tables.insert(target.key.clone());
+        for partition in plan.partitions.iter().filter(|partition| partition.disk == target.key) {
+            let window = Window::new(&disk, partition.range.offset_bytes.get(), partition.range.length_bytes.get());
+            if bears_filesystem(&window, &partition.key, proven) {
+                resume.filesystems.insert(partition.key.clone());
+            }
+        }
+    }
+    Ok(resume)
+}
+
+fn bears_table(disk: &Disk, target: &TargetDisk) -> bool {
+    let found = gpt::read(disk, disk.size(), disk.sector_size());
+    matches!(found, Ok(Some(found)) if found.table == target.table)
+}
+
+fn bears_filesystem(window: &Window<'_, Disk>, key: &DeviceKey, proven: &ProvenSnapshot) -> bool {
+    let device = proven.snapshot.manifest().spec.layout.get(key);
+    let Some(Content::Filesystem { filesystem }) = device.map(|device| &device.content) else { return false };
+    let Some(kind) = SuperblockKind::from_blkid(filesystem.type_name()) else { return false };
+    match superblock::read(window, kind) {
+        Ok(Described::Filesystem(found)) => found.uuid == filesystem.uuid,
+        _ => false,
+    }
+}
