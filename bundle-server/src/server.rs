@@ -273,7 +273,7 @@ impl Server {
         let object = bundle::repository::ObjectName::Pack(name);
         match tokio::task::spawn_blocking(move || pack::verify(&bytes, &name)).await {
             Ok(Ok(_)) => Ok(length),
-            Ok(Err(source)) => Err(RepositoryError::Pack { object, source }),
+            Ok(Err(source)) => Err(RepositoryError::Pack { object, source: Box::new(source) }),
             Err(_) => Err(RepositoryError::Missing(object)),
         }
     }

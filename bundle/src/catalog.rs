@@ -269,7 +269,8 @@ mod tests {
 
     /// Entries whose paths share 60 KiB and are 17 MiB together.
     fn long_paths() -> Vec<CatalogEntry> {
-        let path = |ordinal: u64| [&b"p/".repeat(30_000)[..], &ordinal.to_string().into_bytes()].concat();
+        let path =
+            |ordinal: u64| [&[&[b'p'; 199][..], b"/"].concat().repeat(300), ordinal.to_string().as_bytes()].concat();
         (0..300).map(|ordinal| entry(ordinal, path(ordinal))).collect()
     }
 

@@ -21,6 +21,8 @@ pub mod receipt;
 pub mod repository;
 pub mod sign;
 pub mod tar;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod trust;
 mod wire;
 

@@ -5,7 +5,7 @@
 
 use crate::Hash;
 use crate::limits::{CHUNK_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
-use crate::tar::{BLOCK_BYTES, END};
+use crate::tar::{BLOCK_BYTES, END, padded};
 
 /// What a list segment begins with.
 pub const MAGIC: [u8; 8] = *b"RRLIST01";
@@ -95,6 +95,14 @@ pub enum ListError {
     Row {
         /// Its number in the whole list.
         row: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The rows of one large file are wrong.
+    #[error("the content of entry {entry}: {why}")]
+    Content {
+        /// The entry's number in the stream.
+        entry: u64,
         /// What is wrong.
         why: &'static str,
     },
@@ -282,6 +290,29 @@ pub fn check_files(rows: &[ListRow], entry_count: u64) -> Result<(), ListError> 
     Err(ListError::Row { row: rows.len() as u64, why: "the end of the volume is missing" })
 }
 
+/// The data chunks that follow the tar chunk in row `tar_row`: the content of its last entry, if that is large.
+pub fn data_rows_behind(rows: &[ListRow], tar_row: usize) -> &[ListRow] {
+    let behind = rows.get(tar_row.saturating_add(1)..).unwrap_or_default();
+    let count = behind.iter().take_while(|row| row.kind == ChunkKind::Data).count();
+    &behind[..count]
+}
+
+/// Checks that these rows hold the content of entry `number`, which stores `stored_bytes`: no more and no less, its
+/// padding included. A tar chunk whose last entry has its content elsewhere does not say itself that it is there.
+pub fn check_data(data: &[ListRow], number: u64, stored_bytes: u64) -> Result<(), ListError> {
+    let mut due = 0;
+    for row in data {
+        if row.kind != ChunkKind::Data || row.entry != number || row.packed_offset != due {
+            return Err(ListError::Content { entry: number, why: "its chunks do not follow on each other" });
+        }
+        due = row.packed_offset.saturating_add(row.content_len.into());
+    }
+    if due != padded(stored_bytes) {
+        return Err(ListError::Content { entry: number, why: "its chunks are more or less than it stores" });
+    }
+    Ok(())
+}
+
 /// Checks the whole list of a raw volume: its chunks follow on each other and make `length` bytes.
 pub fn check_raw(rows: &[ListRow], length: u64) -> Result<(), ListError> {
     let mut due = 0;
@@ -365,6 +396,15 @@ mod tests {
     #[test]
     fn a_list_that_could_not_be_a_stream_is_refused() {
         check_files(&rows(), 3).unwrap();
+        let (all, stored) = (rows(), (4 << 20) + 7);
+        let data = data_rows_behind(&all, 0);
+        assert_eq!(data, &all[1..3]);
+        assert_eq!(data_rows_behind(&all, 3), []);
+        check_data(data, 1, stored).unwrap();
+        assert!(check_data(data, 2, stored).is_err(), "another entry");
+        assert!(check_data(data, 1, stored + 512).is_err(), "a file that stores more");
+        assert!(check_data(&data[..1], 1, stored).is_err(), "a chunk missing");
+        assert!(check_data(&[], 1, 1).is_err(), "no chunk at all");
         type Break = fn(&mut Vec<ListRow>);
         let broken: [(&str, Break); 9] = [
             ("no end", |rows| rows.truncate(4)),

@@ -206,7 +206,7 @@ impl Repository {
     /// The index at the end of a pack, which must say the length that the pack has.
     pub(crate) async fn index_in_pack(&self, pack: &PackObject) -> Result<PackIndex, RepositoryError> {
         let object = ObjectName::Pack(pack.name);
-        let failed = |source| RepositoryError::Pack { object: object.clone(), source };
+        let failed = |source: PackError| RepositoryError::Pack { object: object.clone(), source: source.into() };
         let trailer_at = pack
             .bytes
             .checked_sub(TRAILER_BYTES as u64)

@@ -269,7 +269,8 @@ impl<S: ChunkSink> LargeFile<'_, S> {
         } else {
             // The chunk waits in queues: it takes no more memory than it has bytes, and the window keeps its own.
             let mut content = Vec::with_capacity(at.next_multiple_of(BLOCK_BYTES));
-            content.extend(self.window.drain(..at));
+            content.extend_from_slice(&self.window[..at]);
+            self.window.drain(..at);
             content
         };
         self.cut += content.len() as u64;

@@ -35,7 +35,10 @@ impl Repository {
             }
         }
         let _here = self.committing.lock().await;
-        let _everywhere = self.directory().map(directory::lock_commits).transpose()?;
+        let _everywhere = match self.directory() {
+            Some(path) => Some(directory::lock_commits(path).await?),
+            None => None,
+        };
         if let Some(present) = self.committed_already(signed).await? {
             return Ok(present);
         }
@@ -65,8 +68,9 @@ impl Repository {
             receipt: receipt.clone(),
         };
         // What will be acknowledged must be what any reader will accept.
-        let verified = VerifiedSnapshot::verify(parts.clone(), self.info(), node, snapshot)
-            .map_err(|source| RepositoryError::Snapshot { node: node.clone(), snapshot: snapshot.clone(), source })?;
+        let verified = VerifiedSnapshot::verify(parts.clone(), self.info(), node, snapshot).map_err(|source| {
+            RepositoryError::Snapshot { node: node.clone(), snapshot: snapshot.clone(), source: source.into() }
+        })?;
         let name = |make: fn(_, _) -> ObjectName| make(node.clone(), snapshot.clone());
         // An earlier attempt may have left a manifest without a receipt: it was never a snapshot.
         self.put(&name(ObjectName::Manifest), parts.manifest.into(), PutMode::Overwrite).await?;

@@ -91,13 +91,15 @@ pub(super) fn flush_parent(path: &Path) -> Result<(), RepositoryError> {
 }
 
 /// Holds the lock that keeps two processes from giving two snapshots of a node the same sequence number. It is
-/// released when the file is closed.
-pub(super) fn lock_commits(path: &Path) -> Result<File, RepositoryError> {
-    let file = path.join("commit.lock");
-    let lock = || -> io::Result<File> {
-        let lock = File::options().create(true).truncate(false).write(true).open(&file)?;
+/// released when the file is closed. Waiting for it happens beside the runtime: who holds it needs the runtime to go on.
+pub(super) async fn lock_commits(directory: &Path) -> Result<File, RepositoryError> {
+    let path = directory.join("commit.lock");
+    let file = path.clone();
+    let locked = tokio::task::spawn_blocking(move || -> io::Result<File> {
+        let lock = File::options().create(true).truncate(false).write(true).open(file)?;
         lock.lock()?;
         Ok(lock)
-    };
-    lock().map_err(|source| RepositoryError::Directory { action: "lock", path: file.clone(), source })
+    });
+    let locked = locked.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
+    locked.map_err(|source| RepositoryError::Directory { action: "lock", path, source })
 }

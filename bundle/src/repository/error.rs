@@ -92,7 +92,7 @@ pub enum RepositoryError {
         /// The pack or its placement.
         object: ObjectName,
         /// Why.
-        source: PackError,
+        source: Box<PackError>,
     },
     /// A chunk's frame does not give the chunk.
     #[error("chunk {chunk} in packs/{pack} is damaged", pack = pack.to_string())]
@@ -102,7 +102,7 @@ pub enum RepositoryError {
         /// The pack.
         pack: Hash,
         /// How.
-        source: FrameError,
+        source: Box<FrameError>,
     },
     /// A chunk lies in no pack.
     #[error("chunk {chunk} is missing: it lies in no pack")]
@@ -132,7 +132,7 @@ pub enum RepositoryError {
         /// The object.
         object: ObjectName,
         /// Why.
-        source: CatalogError,
+        source: Box<CatalogError>,
     },
     /// A list adds up to another length than the volume has.
     #[error("the chunk list of volume {volume} adds up to {found} bytes; the manifest says {expected}")]
@@ -198,7 +198,7 @@ pub enum RepositoryError {
         /// The snapshot.
         snapshot: SnapshotId,
         /// Why.
-        source: SnapshotError,
+        source: Box<SnapshotError>,
     },
     /// Another snapshot was committed under this id.
     #[error("{node} has a snapshot {snapshot} already, and it is another one")]

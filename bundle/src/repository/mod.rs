@@ -17,6 +17,8 @@ mod info;
 mod name;
 mod read;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -99,12 +101,20 @@ impl Repository {
 
     /// Makes a new repository in a directory, which is made if it is not there.
     pub async fn create_directory(path: &Path, root: &RootKey, created_at: Timestamp) -> Result<Self, RepositoryError> {
+        Self::create_directory_with(path, root, RepositoryInfo::generate(&root.public(), created_at)?).await
+    }
+
+    pub(crate) async fn create_directory_with(
+        path: &Path,
+        root: &RootKey,
+        info: RepositoryInfo,
+    ) -> Result<Self, RepositoryError> {
         if path.join("repository.json").exists() {
             return Err(RepositoryError::AlreadyARepository { place: path.display().to_string() });
         }
         directory::prepare(path)?;
         let store = directory::open_store(path)?;
-        Ok(Self::create(store, root, created_at).await?.in_directory(path))
+        Ok(Self::create_with(store, root, info).await?.in_directory(path))
     }
 
     /// Opens the repository in a directory.

@@ -164,7 +164,7 @@ impl Repository {
     /// The whole chunk list of a volume, checked against the stream's length.
     pub async fn chunk_list(&self, volume: &ManifestVolume) -> Result<Vec<ListRow>, RepositoryError> {
         let name = &volume.volume.name;
-        let segments: Vec<Bytes> = stream::iter(volume.lists.iter().copied())
+        let segments: Vec<Bytes> = stream::iter(volume.lists.clone())
             .map(|segment| async move { self.list_segment(&segment).await })
             .buffered(READS_AT_ONCE)
             .try_collect()
@@ -199,7 +199,7 @@ impl Repository {
         crate::frame::decompress_exact(&frame, place.content_len, chunk).map_err(|source| RepositoryError::Chunk {
             chunk: *chunk,
             pack: place.pack,
-            source,
+            source: source.into(),
         })
     }
 
@@ -207,7 +207,7 @@ impl Repository {
     pub(crate) async fn placement(&self, pack: &Hash) -> Result<PackIndex, RepositoryError> {
         let object = ObjectName::Placement(*pack);
         let bytes = self.get_bounded(&object, crate::pack::INDEX_BYTES_MAX as u64).await?;
-        PackIndex::decode(&bytes).map_err(|source| RepositoryError::Pack { object, source })
+        PackIndex::decode(&bytes).map_err(|source| RepositoryError::Pack { object, source: source.into() })
     }
 
     /// Every object below a prefix, in no order.
@@ -276,7 +276,7 @@ impl VerifiedSnapshot {
 }
 
 fn snapshot_error(node: &NodeName, snapshot: &SnapshotId, source: SnapshotError) -> RepositoryError {
-    RepositoryError::Snapshot { node: node.clone(), snapshot: snapshot.clone(), source }
+    RepositoryError::Snapshot { node: node.clone(), snapshot: snapshot.clone(), source: source.into() }
 }
 
 fn read_error(object: &ObjectName, source: object_store::Error) -> RepositoryError {

@@ -85,7 +85,8 @@ impl Repository {
     pub async fn put_catalog(&self, name: &Hash, bytes: Bytes) -> Result<(), RepositoryError> {
         let object = ObjectName::Catalog(*name);
         check_segment(&object, name, &bytes)?;
-        catalog::read_segment(&bytes).map_err(|source| RepositoryError::Catalog { object: object.clone(), source })?;
+        catalog::read_segment(&bytes)
+            .map_err(|source| RepositoryError::Catalog { object: object.clone(), source: source.into() })?;
         self.put_named(&object, bytes).await
     }
 

@@ -13,7 +13,8 @@ use crate::limits::PAX_BYTES_MAX;
 pub enum Content<'a> {
     /// Here: the stored bytes without padding. Empty for everything that has no content.
     Here(&'a [u8]),
-    /// In the data chunks that follow this tar chunk.
+    /// In the data chunks that follow this tar chunk. Whether there are any, and whether they hold as much as the entry
+    /// stores, is for [`crate::list::check_data`] to say.
     InDataChunks,
 }
 
