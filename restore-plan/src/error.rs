@@ -89,6 +89,8 @@ pub enum PlanError {
     /// No disk of this machine can take a captured disk's place.
     #[error("no disk of this machine can take the place of {old}; it has:{candidates}")]
     NoCandidate {
+        /// The captured disk's key.
+        key: DeviceKey,
         /// The captured disk.
         old: String,
         /// The disks there are, each with the reason why not, one a line.
@@ -118,9 +120,9 @@ pub enum PlanError {
     },
     /// The target is too small.
     #[error(
-        "{disk} is too small for {key}: its last partition ends at byte {end}, the backup table needs {backup} more, \
+        "{disk} is too small for {key}: its last partition ends at byte {}, the backup table needs {} more, \
          which makes {}; the disk has {}, {} too few",
-        end.get() + backup.get(), has.get(), end.get() + backup.get() - has.get()
+        end.get(), backup.get(), end.get() + backup.get(), has.get(), end.get() + backup.get() - has.get()
     )]
     TooSmall {
         /// The target.
@@ -156,7 +158,9 @@ impl PlanError {
             }
             Self::TargetUsedTwice { .. } => "name another disk for one of the two".to_owned(),
             Self::NotEligible { hint, .. } => hint.clone(),
-            Self::NoCandidate { .. } => "put in a disk that is large enough, and scan again".to_owned(),
+            Self::NoCandidate { key, .. } => {
+                format!("put in a disk that is large enough, or name the one meant with `--disk {key}=SERIAL`")
+            }
             Self::Ambiguous { key, .. } => format!("say which one with `--disk {key}=SERIAL`"),
             Self::SectorSize { needed, .. } => format!("use a disk with blocks of {needed} bytes"),
             Self::TooSmall { .. } => "use a larger disk".to_owned(),

@@ -19,11 +19,16 @@ pub(crate) struct Match<'a> {
     pub(crate) by: MatchedBy,
 }
 
-/// A disk of the machine as one line of a list.
+/// A disk of the machine in a sentence.
 pub(crate) fn describe(disk: &InventoryDisk) -> String {
-    let mut text = format!("{} ({})", disk.kernel_name, disk.identity.describe());
+    format!("{} ({})", disk.kernel_name, disk.identity.describe())
+}
+
+/// A disk of the machine as one line of a list.
+fn line(disk: &InventoryDisk) -> String {
+    let mut text = describe(disk);
     if let Some(path) = &disk.bus_path {
-        text.push_str(&format!(", {path}"));
+        text.push_str(&format!(" at {path}"));
     }
     let kinds: Vec<&str> = disk.signatures.iter().map(|signature: &Signature| signature.kind.as_str()).collect();
     text.push_str(&if kinds.is_empty() { ", blank".to_owned() } else { format!(", holds {}", kinds.join(" ")) });
@@ -31,7 +36,7 @@ pub(crate) fn describe(disk: &InventoryDisk) -> String {
 }
 
 fn lines<'a>(disks: impl IntoIterator<Item = &'a InventoryDisk>) -> String {
-    disks.into_iter().map(|disk| format!("\n  {}", describe(disk))).collect()
+    disks.into_iter().map(|disk| format!("\n  {}", line(disk))).collect()
 }
 
 /// Chooses a target for every captured disk, in their order.
@@ -112,8 +117,14 @@ impl<'a> Chooser<'a, '_> {
 
     fn take_free(&mut self) -> Result<(), PlanError> {
         // What is certain for one disk leaves fewer candidates for the next.
-        while let Some((captured, disk, by)) = self.next_certain()? {
-            self.take(captured, disk, by)?;
+        loop {
+            let certain = self.next_certain()?;
+            if certain.is_empty() {
+                break;
+            }
+            for Match { captured, disk, by } in certain {
+                self.take(captured, disk, by)?;
+            }
         }
         match self.open().first() {
             Some(captured) => {
@@ -124,25 +135,28 @@ impl<'a> Chooser<'a, '_> {
         }
     }
 
-    /// The next captured disk whose place only one free disk can take.
-    fn next_certain(&self) -> Result<Option<(CapturedDisk<'a>, &'a InventoryDisk, MatchedBy)>, PlanError> {
+    /// The next captured disk whose place only one free disk can take; or several of one size, where there are just
+    /// as many blank disks of it.
+    fn next_certain(&self) -> Result<Vec<Match<'a>>, PlanError> {
         let open = self.open();
         for captured in &open {
             let candidates = self.candidates(captured);
-            let exact: Vec<&InventoryDisk> = exact_size(captured, &candidates);
-            let rivals = open.iter().filter(|other| other.identity.size_bytes == captured.identity.size_bytes).count();
+            let mut exact = exact_size(captured, &candidates);
+            let rivals = open.iter().filter(|other| other.identity.size_bytes == captured.identity.size_bytes);
+            let found =
+                |captured: &CapturedDisk<'a>, disk: &'a InventoryDisk, by| Match { captured: *captured, disk, by };
             match (&candidates[..], &exact[..]) {
                 ([], _) => return Err(self.no_candidate(captured)),
-                ([disk], _) if open.len() == 1 => return Ok(Some((*captured, disk, MatchedBy::OnlyOne))),
-                (_, [disk]) if rivals == 1 => return Ok(Some((*captured, disk, MatchedBy::Size))),
-                (_, exact) if exact.len() == rivals && in_order(exact) => {
-                    let first = exact.iter().min_by_key(|disk| &disk.bus_path);
-                    return Ok(first.map(|disk| (*captured, *disk, MatchedBy::Order)));
+                ([disk], _) if open.len() == 1 => return Ok(vec![found(captured, disk, MatchedBy::OnlyOne)]),
+                (_, [disk]) if rivals.clone().count() == 1 => return Ok(vec![found(captured, disk, MatchedBy::Size)]),
+                (_, disks) if disks.len() == rivals.clone().count() && in_order(disks) => {
+                    exact.sort_by_key(|disk| &disk.bus_path);
+                    return Ok(rivals.zip(exact).map(|(rival, disk)| found(rival, disk, MatchedBy::Order)).collect());
                 }
                 _ => {}
             }
         }
-        Ok(None)
+        Ok(Vec::new())
     }
 
     /// Captured disks that have no target yet, in order.
@@ -172,22 +186,23 @@ impl<'a> Chooser<'a, '_> {
 
     fn no_candidate(&self, captured: &CapturedDisk<'_>) -> PlanError {
         let disks = self.inventory.disks.iter();
-        // If size is all that is wrong with the only disk there is, say how much.
-        let free = |disk: &&InventoryDisk| {
-            refusal(disk, false, &self.policy.foreign_allowed).is_none()
-                && !self.chosen.values().any(|m| std::ptr::eq(m.disk, *disk))
-        };
-        if let [only] = disks.clone().filter(free).collect::<Vec<_>>()[..]
-            && let Err(error) = table::fit(captured, only)
-        {
-            return error;
+        // Where only one disk can be meant, say what is wrong with that one.
+        let taken = |disk: &InventoryDisk| self.chosen.values().any(|m| std::ptr::eq(m.disk, disk));
+        let meant: Vec<&InventoryDisk> = disks.clone().filter(|disk| !disk.boot_medium && !taken(disk)).collect();
+        if let [only] = meant[..] {
+            if let Some(refused) = refusal(only, false, &self.policy.foreign_allowed) {
+                return not_eligible(only, refused);
+            }
+            if let Err(error) = table::fit(captured, only) {
+                return error;
+            }
         }
         let why = |disk: &InventoryDisk| self.why_not(captured, disk).unwrap_or_default();
-        let mut candidates: String = disks.map(|disk| format!("\n  {}: {}", describe(disk), why(disk))).collect();
+        let mut candidates: String = disks.map(|disk| format!("\n  {}: {}", line(disk), why(disk))).collect();
         if candidates.is_empty() {
             candidates = " no disk at all".to_owned();
         }
-        PlanError::NoCandidate { old: captured.describe(), candidates }
+        PlanError::NoCandidate { key: captured.key.clone(), old: captured.describe(), candidates }
     }
 
     fn take(&mut self, captured: CapturedDisk<'a>, disk: &'a InventoryDisk, by: MatchedBy) -> Result<(), PlanError> {
@@ -196,8 +211,7 @@ impl<'a> Chooser<'a, '_> {
             return Err(PlanError::TargetUsedTwice { disk: describe(disk), first, second });
         }
         if let Some(refused) = refusal(disk, by == MatchedBy::Named, &self.policy.foreign_allowed) {
-            let Refusal { reason, hint } = refused;
-            return Err(PlanError::NotEligible { disk: describe(disk), reason, hint });
+            return Err(not_eligible(disk, refused));
         }
         table::fit(&captured, disk)?;
         self.chosen.insert(captured.key, Match { captured, disk, by });
@@ -217,6 +231,10 @@ impl<'a> Chooser<'a, '_> {
         }
         Ok(())
     }
+}
+
+fn not_eligible(disk: &InventoryDisk, Refusal { reason, hint }: Refusal) -> PlanError {
+    PlanError::NotEligible { disk: describe(disk), reason, hint }
 }
 
 fn exact_size<'a>(captured: &CapturedDisk<'_>, candidates: &[&'a InventoryDisk]) -> Vec<&'a InventoryDisk> {

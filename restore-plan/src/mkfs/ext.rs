@@ -9,14 +9,13 @@ use crate::step::ToolCall;
 type Feature = (u32, &'static str);
 
 /// Features by bit, as mke2fs names them. A bit that is not here is refused: what a newer mke2fs would make of it
-/// cannot be known, and some (`bigalloc`, `casefold`, `mmp`) have parameters that are not captured.
-const COMPAT: [Feature; 8] = [
+/// cannot be known, and some (`bigalloc`, `casefold`, `fast_commit`, `mmp`) have parameters that are not captured.
+const COMPAT: [Feature; 7] = [
     (0x4, "has_journal"),
     (0x8, "ext_attr"),
     (0x10, "resize_inode"),
     (0x20, "dir_index"),
     (0x200, "sparse_super2"),
-    (0x400, "fast_commit"),
     (0x800, "stable_inodes"),
     (0x1000, "orphan_file"),
 ];

@@ -13,7 +13,7 @@ pub(super) fn commands(fs: &Filesystem, fat: &VfatDetails, place: Place) -> Resu
         FatBits::Fat16 => "16",
         FatBits::Fat32 => "32",
     };
-    let mut args: Vec<String> = vec!["-a".into()];
+    let mut args: Vec<String> = Vec::new();
     let mut arg = |option: &str, value: String| args.extend([option.to_owned(), value]);
     arg("-F", bits.to_owned());
     arg("-i", format!("{:08x}", fat.volume_id));
@@ -30,17 +30,38 @@ pub(super) fn commands(fs: &Filesystem, fat: &VfatDetails, place: Place) -> Resu
     if let Some(label) = &fs.label {
         arg("-n", checked_label(label, 11)?.to_owned());
     }
-    let mut make = call("mkfs.fat", args);
-    let bytes = fat.sector_count * fat.sector_size_bytes;
-    if bytes.is_multiple_of(1024) {
-        make.args.push((bytes / 1024).to_string());
-    } else if place.size.get() / fat.sector_size_bytes != fat.sector_count {
-        return Err(CannotMake(format!(
-            "it has {} sectors, an odd number, and its partition another one",
-            fat.sector_count
-        )));
-    }
+    let size = size_args(fat, place)?;
+    let mut make = call("mkfs.fat", size.before.into_iter().chain(args));
+    make.args.extend(size.after);
     Ok(vec![make])
+}
+
+/// How mkfs.fat is told the number of sectors.
+struct SizeArgs {
+    before: Vec<String>,
+    after: Option<String>,
+}
+
+/// The size is given in KiB. What is no whole number of them is left to the partition's size; and a size given in
+/// KiB that falls one sector short of the partition is taken to mean all of it, so there the rounding to whole
+/// tracks (which `-a` turns off) has to take that sector away.
+fn size_args(fat: &VfatDetails, place: Place) -> Result<SizeArgs, CannotMake> {
+    let unaligned = || vec!["-a".to_owned()];
+    let sectors = fat.sector_count;
+    let has = place.size.get() / fat.sector_size_bytes;
+    let bytes = sectors * fat.sector_size_bytes;
+    if has == sectors {
+        return Ok(SizeArgs { before: unaligned(), after: None });
+    }
+    if bytes.is_multiple_of(1024) && bytes / 1024 != place.size.get() / 1024 {
+        return Ok(SizeArgs { before: unaligned(), after: Some((bytes / 1024).to_string()) });
+    }
+    match [(64, 32), (255, 63), (2, 2)].into_iter().find(|(_, track)| has / track * track == sectors) {
+        Some((heads, track)) => Ok(SizeArgs { before: vec!["-g".to_owned(), format!("{heads}/{track}")], after: None }),
+        None => {
+            Err(CannotMake(format!("it has {sectors} sectors, its partition {has}, and mkfs.fat makes no such size")))
+        }
+    }
 }
 
 fn check(fs: &Filesystem, fat: &VfatDetails) -> Result<(), CannotMake> {

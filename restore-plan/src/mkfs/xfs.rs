@@ -12,7 +12,7 @@ const VERSION_ASCII_CI: u16 = 0x4000;
 /// sector, extflg, dirv2, ascii-ci, more bits.
 const VERSION_KNOWN: u16 = 0x10 | 0x20 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x1000 | 0x2000 | 0x4000 | 0x8000;
 /// Those that every filesystem of the last twenty years has, and mkfs.xfs sets unasked.
-const VERSION_ALWAYS: u16 = 0x20 | 0x80 | 0x400 | 0x1000 | 0x2000 | 0x8000;
+const VERSION_ALWAYS: u16 = 0x20 | 0x80 | 0x400 | 0x1000 | 0x2000;
 
 const FEATURES2_LAZYSBCOUNT: u32 = 0x2;
 const FEATURES2_ATTR2: u32 = 0x8;
