@@ -21,6 +21,7 @@ pub mod power;
 pub mod proctab;
 pub mod roots;
 pub mod runner;
+pub mod scan;
 pub mod superblock;
 pub mod terminal;
 pub mod uevent;

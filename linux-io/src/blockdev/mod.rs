@@ -96,6 +96,11 @@ impl Disk {
         self.sector_size
     }
 
+    /// The trees through which it was identified.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// How errors name it: its strongest identifier and its path.
     pub fn describe(&self) -> String {
         describe(&self.identity, &self.path)
