@@ -94,6 +94,8 @@ pub struct TargetDisk {
     pub table: Gpt,
     /// The last block of it, where the backup header goes.
     pub backup_header_lba: Lba,
+    /// Whether an interrupted run under the same claim has written the table already, so that it is kept.
+    pub keeps_table: bool,
 }
 
 impl TargetDisk {

@@ -25,7 +25,7 @@ pub fn plan(spec: &NodeSpec, volumes: &[Volume], inventory: &Inventory, policy: 
     // What cannot be made again is refused before the machine is looked at: it cannot be helped by another disk.
     let made = made_devices(&snapshot, policy, &mut findings)?;
     let matches = matching::choose(&snapshot, inventory, policy)?;
-    let targets = matches.iter().map(target).collect::<Result<Vec<_>, _>>()?;
+    let targets = matches.iter().map(|found| target(found, policy)).collect::<Result<Vec<_>, _>>()?;
     let adapted = adapt::adapt(&snapshot, &matches, inventory, policy);
     let boot = boot::plan(&snapshot, &matches, inventory, policy);
     let steps = steps::assemble(&steps::Parts {
@@ -37,7 +37,6 @@ pub fn plan(spec: &NodeSpec, volumes: &[Volume], inventory: &Inventory, policy: 
         adaptations: &adapted.files,
         loader_copies: &boot.loader_copies,
         efi_entries: &boot.efi_entries,
-        policy,
     });
     let mut changes: Vec<Change> = targets.iter().flat_map(disk_changes).collect();
     changes.extend(adapted.changes);
@@ -191,7 +190,7 @@ fn mount_options(snapshot: &Snapshot<'_>, device: &Device, filesystem: &Filesyst
     options.join(",")
 }
 
-fn target(found: &Match<'_>) -> Result<TargetDisk, PlanError> {
+fn target(found: &Match<'_>, policy: &Policy) -> Result<TargetDisk, PlanError> {
     let fitted = table::fit(&found.captured, found.disk)?;
     let identity = found.disk.identity.clone();
     let id = identity.stable_ids().into_iter().next().ok_or_else(|| PlanError::NotEligible {
@@ -210,6 +209,7 @@ fn target(found: &Match<'_>) -> Result<TargetDisk, PlanError> {
         erased: found.disk.signatures.clone(),
         table: fitted.table,
         backup_header_lba: fitted.backup_header_lba,
+        keeps_table: policy.resume.tables.contains(found.captured.key),
     })
 }
 

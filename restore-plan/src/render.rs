@@ -63,7 +63,8 @@ fn render_target(out: &mut String, target: &TargetDisk) -> fmt::Result {
     )?;
     let erased: Vec<String> = target.erased.iter().map(|s| format!("{} on {}", s.kind, s.device)).collect();
     let erased = if erased.is_empty() { "nothing: it is blank".to_owned() } else { erased.join(", ") };
-    writeln!(out, "    erased: {erased}")
+    writeln!(out, "    erased: {erased}")?;
+    if target.keeps_table { writeln!(out, "    its table is already there") } else { Ok(()) }
 }
 
 impl fmt::Display for Finding {

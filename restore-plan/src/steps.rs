@@ -8,7 +8,6 @@ use crate::matching::Match;
 use crate::mkfs;
 use crate::plan::TargetDisk;
 use crate::planner::raw_range;
-use crate::policy::Policy;
 use crate::step::{
     Adaptation, AnnouncedPartition, BootSector, ByteRange, FillMode, LoaderCopy, PlannedEfiEntry, Step, ToolCall,
 };
@@ -48,7 +47,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) adaptations: &'a [Adaptation],
     pub(crate) loader_copies: &'a [(DeviceKey, Vec<LoaderCopy>)],
     pub(crate) efi_entries: &'a [PlannedEfiEntry],
-    pub(crate) policy: &'a Policy,
 }
 
 /// All steps, in order.
@@ -111,7 +109,7 @@ fn layout(parts: &Parts<'_>, found: &Match<'_>, target: &TargetDisk) -> Vec<Step
     let disk = target.key.clone();
     let on_disk = || parts.snapshot.partitions.iter().filter(|partition| *partition.disk == disk);
     let mut steps = Vec::new();
-    if !parts.policy.resume.tables.contains(&disk) {
+    if !target.keeps_table {
         let places = on_disk().map(|partition| partition.range);
         let left = found.disk.signatures.iter().map(|signature| signature.offset_bytes);
         let ranges = wipe_ranges(target, places, left);

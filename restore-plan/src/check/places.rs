@@ -8,6 +8,14 @@ use crate::{BootSector, ByteRange, Plan, Step, TargetDisk};
 pub(super) fn judge(case: &Case<'_>, faults: &mut Faults) {
     for target in &case.plan.targets {
         judge_table(case, target, faults);
+        let key = &target.key;
+        let count = |is: fn(&Step) -> bool| case.plan.steps.iter().filter(|s| s.device() == Some(key) && is(s)).count();
+        let written = count(|step| matches!(step, Step::WriteGpt { .. }));
+        let wiped = count(|step| matches!(step, Step::WipeSignatures { .. }));
+        let wanted = usize::from(!target.keeps_table);
+        if (written, wiped) != (wanted, wanted) {
+            faults.add("table-count", format!("{key} is wiped {wiped} times, and its table written {written} times"));
+        }
     }
     for partition in &case.plan.partitions {
         let key = &partition.key;
