@@ -18,6 +18,7 @@ pub mod mount;
 pub mod net;
 pub mod partitions;
 pub mod power;
+pub mod priority;
 pub mod proctab;
 pub mod roots;
 pub mod runner;

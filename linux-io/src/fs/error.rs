@@ -79,6 +79,19 @@ impl FsError {
         Self::Io { action, path: super::path::display(path), source: source.into() }
     }
 
+    /// The path that it concerns, from the filesystem's root, as people read it.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Io { path, .. }
+            | Self::Xattr { path, .. }
+            | Self::HostileName { path, .. }
+            | Self::LeadsOut { path }
+            | Self::Changed { path, .. }
+            | Self::BeyondEnd { path, .. }
+            | Self::TooLarge { path, .. } => path,
+        }
+    }
+
     /// Whether the file was there a moment ago and is gone now: normal on a live system.
     pub fn is_vanished(&self) -> bool {
         match self {

@@ -36,7 +36,7 @@ pub use extents::{EXTENTS_MAX, FileExtents, data_extents};
 pub use inode_flags::{KEPT_FLAGS, UNKEPT_FLAGS, describe_flags};
 pub use path::stream_order;
 pub use read::{EntryInfo, Found, find_entry, read_entry, reread_file};
-pub use root::{open_bare_root, open_root};
+pub use root::{open_bare_root, open_root, open_unmounted};
 pub use status::Status;
 pub use walk::{Visit, Walker};
 pub use writer::{FileWriter, RootWriter};
