@@ -10,3 +10,4 @@ pub mod machine;
 pub mod planning;
 pub mod prove;
 pub mod raw;
+pub mod session;

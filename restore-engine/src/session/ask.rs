@@ -1,0 +1,142 @@
+//! Asking a person, and hearing what screens want.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionId, QuestionKind, Trouble, TroubleChoice};
+
+use super::teller::Teller;
+
+/// What a session ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing more is to be done.
+    Idle,
+    /// Reboot.
+    Reboot,
+    /// Power off.
+    PowerOff,
+    /// Start again from the network on.
+    Retry,
+}
+
+impl Exit {
+    /// The exit code that PID 1 understands.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Idle => 0,
+            Self::Reboot => 10,
+            Self::PowerOff => 11,
+            Self::Retry => 13,
+        }
+    }
+}
+
+/// Asks questions and shows troubles; commands come in from all screens.
+pub(super) struct Desk {
+    teller: Arc<Teller>,
+    commands: Receiver<Command>,
+    next_question: u64,
+    unattended: bool,
+}
+
+impl Desk {
+    /// A desk that hears `commands`.
+    pub(super) fn new(teller: Arc<Teller>, commands: Receiver<Command>, unattended: bool) -> Self {
+        Self { teller, commands, next_question: 1, unattended }
+    }
+
+    /// Asks until somebody answers this very question. There is no time-out and no default: silence is no answer.
+    ///
+    /// # Errors
+    /// What was chosen instead: to reboot or to power off.
+    pub(super) fn ask(&mut self, ask: QuestionKind, problem: Option<String>) -> Result<Answer, Exit> {
+        let id = QuestionId(self.next_question);
+        self.next_question += 1;
+        self.teller.tell(Event::Question(Question { id, ask, problem }));
+        let answer = loop {
+            match self.commands.recv() {
+                Ok(Command::Answer { question, answer }) if question == id => break Ok(answer),
+                Ok(Command::Answer { .. } | Command::Hello { .. } | Command::Retry | Command::Shell) => {}
+                Ok(Command::Reboot) => break Err(Exit::Reboot),
+                Ok(Command::PowerOff) => break Err(Exit::PowerOff),
+                // The socket is gone, so nobody will ever answer.
+                Err(_) => break Err(Exit::Retry),
+            }
+        };
+        self.teller.tell(Event::QuestionClosed { id });
+        answer
+    }
+
+    /// Whether nobody is expected.
+    pub(super) fn is_unattended(&self) -> bool {
+        self.unattended
+    }
+
+    /// Shows a trouble until it is to be tried again: by a person's word, or after `retry_in` by itself.
+    ///
+    /// # Errors
+    /// What was chosen instead.
+    pub(super) fn trouble(
+        &mut self,
+        (what, which, now_what): (String, String, String),
+        disks_written: bool,
+        retry_in: Option<Duration>,
+    ) -> Result<(), Exit> {
+        let choices = vec![TroubleChoice::Retry, TroubleChoice::Reboot, TroubleChoice::PowerOff];
+        let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
+        self.teller.tell(Event::Trouble(Trouble { what, which, now_what, choices, retry_in_ms, disks_written }));
+        let deadline = retry_in.map(|wait| Instant::now() + wait);
+        let outcome = loop {
+            let command = match deadline {
+                None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => self.commands.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            match command {
+                Ok(Command::Retry) | Err(RecvTimeoutError::Timeout) => break Ok(()),
+                Ok(Command::Reboot) => break Err(Exit::Reboot),
+                Ok(Command::PowerOff) => break Err(Exit::PowerOff),
+                Ok(Command::Answer { .. } | Command::Hello { .. } | Command::Shell) => {}
+                Err(RecvTimeoutError::Disconnected) => break Err(Exit::Retry),
+            }
+        };
+        self.teller.tell(Event::TroubleOver);
+        outcome
+    }
+
+    /// Waits for a word at the end: nothing happens by itself.
+    pub(super) fn wait(&mut self) -> Exit {
+        loop {
+            match self.commands.recv() {
+                Ok(Command::Reboot) => return Exit::Reboot,
+                Ok(Command::PowerOff) => return Exit::PowerOff,
+                Ok(Command::Retry) | Err(_) => return Exit::Retry,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Tells a warning.
+    pub(super) fn warn(&self, text: impl Into<String>) {
+        self.teller.log(LogLevel::Warning, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_another_question_is_ignored_and_a_closed_line_is_no_answer() {
+        let (sender, receiver) = channel();
+        let mut desk = Desk::new(Arc::new(Teller::new(0, Box::new(std::io::sink()))), receiver, false);
+        sender.send(Command::Answer { question: QuestionId(7), answer: Answer::Text("old".into()) }).unwrap();
+        sender.send(Command::Answer { question: QuestionId(1), answer: Answer::Text("new".into()) }).unwrap();
+        assert_eq!(desk.ask(QuestionKind::RestoreCode, None), Ok(Answer::Text("new".into())));
+        drop(sender);
+        assert_eq!(desk.ask(QuestionKind::RestoreCode, None), Err(Exit::Retry));
+    }
+}

@@ -1,0 +1,430 @@
+//! One restore at a machine's console, or at a machine where nobody sits: from the server's address to the reboot.
+
+mod ask;
+mod choose;
+mod connect;
+mod narrow;
+mod progress;
+mod settings;
+mod socket;
+mod teller;
+mod upload;
+mod view;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use bundle::Hash;
+use bundle::trust::Fingerprint;
+use linux_io::scan::{InventoryOptions, inventory};
+use linux_io::{Roots, mount};
+use node_model::{Bytes, Inventory};
+use restore_events::{After, Answer, Event, LogLevel, Outcome, QuestionKind, RestoreReport, SessionStart, Stage};
+use restore_plan::{Plan, Policy};
+use server_api::{ClaimRequest, ClientError, OpenAnswer, RestoreClient};
+use tokio::runtime::Runtime;
+
+pub use ask::Exit;
+pub use settings::{Settings, SettingsError};
+
+use ask::Desk;
+use connect::Access;
+use narrow::Erase;
+use progress::{Ticker, Total};
+use teller::Teller;
+
+use crate::consent::ConsentedPlan;
+use crate::data::{Meter, Notice, PipelineOptions, SnapshotSource, chain};
+use crate::execute::{Told, execute};
+use crate::live::{LiveMachine, Work};
+use crate::planning::{find_resume, make_plan, policy_for};
+use crate::prove::ProvenSnapshot;
+
+/// Where device nodes and mount points of a restore lie: in memory.
+const WORK_DIRECTORY: &str = "/run/rerack/work";
+/// First wait before an unattended machine tries a failed restore again; it doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// How long the result is shown before the machine reboots by itself.
+const RESULT_SHOWN: Duration = Duration::from_secs(5);
+
+/// Why an attempt did not lead to a restored node.
+enum Stop {
+    /// Something else was chosen.
+    Exit(Exit),
+    /// Something went wrong.
+    Trouble(Box<Failure>),
+}
+
+/// What went wrong, in the three parts that every error has.
+struct Failure {
+    what: String,
+    which: String,
+    now_what: String,
+    disks_written: bool,
+    /// Whether it may work by itself later.
+    passing: bool,
+}
+
+impl From<Exit> for Stop {
+    fn from(exit: Exit) -> Self {
+        Self::Exit(exit)
+    }
+}
+
+impl Stop {
+    fn trouble(what: &str, which: impl Into<String>, now_what: impl Into<String>) -> Self {
+        let (what, which, now_what) = (what.to_owned(), which.into(), now_what.into());
+        Self::Trouble(Box::new(Failure { what, which, now_what, disks_written: false, passing: false }))
+    }
+
+    fn client(error: &ClientError) -> Self {
+        let mut stop = Self::trouble("The server did not answer as it should", chain(error), hint_or(error.hint(), ""));
+        if let Self::Trouble(failure) = &mut stop {
+            failure.passing = error.is_transient();
+        }
+        stop
+    }
+
+    fn damaged(what: &str, error: &dyn std::error::Error) -> Self {
+        Self::trouble(what, chain(error), "no disk was written; run `rerack verify` on the server")
+    }
+}
+
+fn hint_or(hint: Option<String>, otherwise: &str) -> String {
+    hint.unwrap_or_else(|| otherwise.to_owned())
+}
+
+/// One run of the engine.
+pub struct Session {
+    settings: Settings,
+    /// The repository's root key, if it was set beforehand.
+    pin: Option<Fingerprint>,
+    teller: Arc<Teller>,
+    desk: Desk,
+    runtime: Runtime,
+}
+
+/// Why a session could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The fingerprint is none.
+    #[error("the fingerprint `{0}` is not 64 hexadecimal digits")]
+    Fingerprint(String),
+    /// What may be erased is not understood.
+    #[error("rerack.erase={0} is neither `identity`, `blank` nor `plan:DIGEST`")]
+    Erase(String),
+    /// Something that every session needs could not be had.
+    #[error("{what} cannot be had")]
+    Start {
+        /// What.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No mount namespace of its own.
+    #[error(transparent)]
+    Namespace(#[from] mount::MountError),
+}
+
+impl Session {
+    /// Begins a session whose screens attach at `socket` and whose log goes to standard output.
+    ///
+    /// # Errors
+    /// What keeps it from beginning.
+    pub fn begin(settings: Settings, socket: &Path) -> Result<Self, SessionError> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| SessionError::Start { what, source }
+        };
+        let pin = match &settings.fingerprint {
+            Some(text) => Some(text.parse::<Fingerprint>().map_err(|_| SessionError::Fingerprint(text.clone()))?),
+            None => None,
+        };
+        if let Some(erase) = settings.erase.as_deref().filter(|text| Erase::parse(text).is_none()) {
+            return Err(SessionError::Erase(erase.to_owned()));
+        }
+        // Mounts of the restore are seen by this program and its children alone, and end with it.
+        mount::private_namespace()?;
+        let teller = Arc::new(Teller::new(uptime_ms(), Box::new(io::stdout())));
+        let (commands, hear) = channel();
+        socket::listen(socket, &teller, &commands).map_err(failed("the screens' socket"))?;
+        let desk = Desk::new(teller.clone(), hear, settings.unattended);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(failed("a runtime"))?;
+        Ok(Self { settings, pin, teller, desk, runtime })
+    }
+
+    /// Runs until the node is restored or somebody chooses otherwise.
+    pub fn run(mut self) -> Exit {
+        self.tell_begin();
+        let mut access = Access {
+            servers: (!self.settings.servers.is_empty()).then(|| self.settings.servers.join(",")),
+            code: self.settings.code.clone(),
+        };
+        let mut wait = RETRY_FIRST;
+        loop {
+            let failure = match self.restore(&mut access) {
+                Ok(after) => return self.finish(after),
+                Err(Stop::Exit(exit)) => return exit,
+                Err(Stop::Trouble(failure)) => *failure,
+            };
+            self.teller.end(false);
+            // What a wait may heal is tried again where nobody sits; what is written already must be brought to an
+            // end there too, whatever stopped it.
+            let heals = failure.passing || failure.disks_written;
+            let retry = (self.desk.is_unattended() && heals).then_some(wait);
+            wait = (2 * wait).min(RETRY_MAX);
+            let words = (failure.what, failure.which, failure.now_what);
+            if let Err(exit) = self.desk.trouble(words, failure.disks_written, retry) {
+                return exit;
+            }
+        }
+    }
+
+    fn tell_begin(&self) {
+        let machine = linux_io::scan::machine_identity(&Roots::live(), &[]);
+        let machine = machine.system_serial.or(machine.system_uuid).unwrap_or_else(|| "an unnamed machine".to_owned());
+        self.teller.tell(Event::SessionStarted(SessionStart {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            restarts: self.settings.engine_restarts,
+            machine,
+            unattended: self.settings.unattended,
+            shell_allowed: self.settings.shell,
+        }));
+        let times = self.settings.timeline;
+        self.teller.book(Stage::Kernel, 0, times.init_ms);
+        self.teller.book(Stage::Network, times.init_ms, times.network_ms.max(times.init_ms));
+        self.teller.tell(Event::Network(self.settings.network.clone()));
+    }
+
+    /// One attempt, from the server to the last write.
+    fn restore(&mut self, access: &mut Access) -> Result<After, Stop> {
+        self.teller.begin(Stage::Server);
+        let inventory = inventory(&Roots::live(), &InventoryOptions::default()).map_err(|error| {
+            Stop::trouble("This machine cannot be scanned", chain(&error), hint_or(error.hint(), ""))
+        })?;
+        let (client, answer) = self.connect(access, &inventory.identity)?;
+        let _upload = upload::start(&self.teller, &client, self.runtime.handle());
+        self.confirm_node(&answer.facts)?;
+        let snapshot = match &answer.claim {
+            // A claim that erased disks is brought to its end; nothing else may be begun under it.
+            Some(claim) if claim.erased => claim.snapshot.clone(),
+            _ => self.choose_snapshot(&client)?.snapshot,
+        };
+        self.teller.begin(Stage::Plan);
+        let (proven, source) = self.prove(&client, &answer.facts, &snapshot)?;
+        let plan = self.plan(&proven, &*source, &inventory, &answer)?;
+        self.teller.tell(Event::Plan(view::plan_view(&plan)));
+        let consented = self.consent(plan, &proven, &inventory, &answer)?;
+        self.claim(&client, &consented)?;
+        self.carry_out(&consented, proven, source)?;
+        let digest = digest_of(consented.plan());
+        if let Err(error) = self.runtime.block_on(client.done(digest)) {
+            self.desk.warn(format!("the server does not know that the restore is done: {}", chain(&error)));
+        }
+        self.teller.begin(Stage::Finish);
+        Ok(self.settings.after.unwrap_or(After::Reboot))
+    }
+
+    fn plan(
+        &self,
+        proven: &ProvenSnapshot,
+        source: &dyn SnapshotSource,
+        inventory: &Inventory,
+        answer: &OpenAnswer,
+    ) -> Result<Plan, Stop> {
+        let policy = policy_for(proven, source, self.runtime.handle())
+            .map_err(|error| Stop::damaged("The snapshot's catalog cannot be read", &error))?;
+        // The arm names the node, so another machine may take its identity.
+        let mut policy = Policy { other_machine_allowed: true, ..policy };
+        let failed = |error: crate::planning::PlanningError| {
+            Stop::trouble("The node cannot be restored onto this machine", chain(&error), error.hint())
+        };
+        let plan = make_plan(proven, inventory, &policy).map_err(failed)?;
+        let goes_on = answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(&plan));
+        if !goes_on {
+            return Ok(plan);
+        }
+        policy.resume = find_resume(&plan, proven).map_err(failed)?;
+        self.teller.log(LogLevel::Info, "going on with the restore that this machine began");
+        make_plan(proven, inventory, &policy).map_err(failed)
+    }
+
+    /// Consent to exactly this plan. The one that an interrupted run under the same claim had still holds.
+    fn consent(
+        &mut self,
+        plan: Plan,
+        proven: &ProvenSnapshot,
+        inventory: &Inventory,
+        answer: &OpenAnswer,
+    ) -> Result<ConsentedPlan, Stop> {
+        let digest = plan.digest();
+        let refused = |error: crate::consent::NoConsent| {
+            Stop::trouble("The plan must not be carried out", error.to_string(), error.hint())
+        };
+        if let Some(blocker) = plan.findings.iter().find(|finding| finding.severity == restore_plan::Severity::Blocker)
+        {
+            let now_what = hint_or(blocker.hint.clone(), "no disk was written");
+            return Err(Stop::trouble("The plan must not be carried out", blocker.what.clone(), now_what));
+        }
+        let erased = answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(&plan));
+        if erased {
+            return ConsentedPlan::new(plan, &digest).map_err(refused);
+        }
+        let erase = self.settings.erase.as_deref().and_then(Erase::parse);
+        if self.desk.is_unattended() {
+            let Some(erase) = erase else {
+                return Err(Stop::trouble(
+                    "Nothing may be erased",
+                    "rerack.unattended is given without rerack.erase=",
+                    "add rerack.erase=identity, blank or plan:DIGEST; no disk was written",
+                ));
+            };
+            let recorded = inventory.identity.is_same_machine(&proven.snapshot.manifest().spec.identity);
+            erase.allows(&plan, recorded, inventory, false).map_err(|why| {
+                Stop::trouble("Nothing may be erased", why, "change rerack.erase=, or restore at the console")
+            })?;
+            return ConsentedPlan::new(plan, &digest).map_err(refused);
+        }
+        let consent = view::consent(&plan);
+        let mut problem = None;
+        loop {
+            let answer = self.desk.ask(QuestionKind::PlanConsent(consent.clone()), problem.take())?;
+            if answer == Answer::Decline {
+                return Err(Stop::Exit(Exit::Retry));
+            }
+            match consent.judge(&answer) {
+                Ok(()) => return ConsentedPlan::new(plan, &digest).map_err(refused),
+                Err(why) => problem = Some(why.to_string()),
+            }
+        }
+    }
+
+    /// Binds the arm to the plan, then books that its disks are erased from now on.
+    fn claim(&self, client: &RestoreClient, consented: &ConsentedPlan) -> Result<(), Stop> {
+        let plan = consented.plan();
+        let plan_digest = digest_of(plan);
+        let disks = plan.targets.iter().map(|target| target.id.clone()).collect();
+        let claim = ClaimRequest { plan_digest, disks, snapshot: plan.source.snapshot.clone() };
+        self.runtime
+            .block_on(async {
+                client.claim(&claim).await?;
+                client.erased(plan_digest).await
+            })
+            .map(drop)
+            .map_err(|error| Stop::client(&error))
+    }
+
+    fn carry_out(
+        &self,
+        consented: &ConsentedPlan,
+        snapshot: ProvenSnapshot,
+        source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), Stop> {
+        let plan = consented.plan();
+        let meter = Arc::new(Meter::default());
+        let total = Total {
+            bytes: snapshot.volumes().map(crate::data::ProvenVolume::content_bytes).sum(),
+            files: plan.volumes.iter().map(|volume| volume.file_count).sum(),
+        };
+        let teller = self.teller.clone();
+        let work = Work {
+            snapshot,
+            source,
+            runtime: self.runtime.handle().clone(),
+            options: PipelineOptions::default(),
+            meter: meter.clone(),
+            notify: Arc::new(move |notice| tell_notice(&teller, &notice)),
+            directory: PathBuf::from(WORK_DIRECTORY),
+        };
+        let before = meter.read();
+        let ticker = Ticker::start(self.teller.clone(), meter.clone(), total);
+        let mut machine = LiveMachine::new(work);
+        let mut warnings = Vec::new();
+        let done = execute(consented, &mut machine, &mut |told| match told {
+            Told::Stage(stage) => self.teller.begin(stage),
+            Told::Step { what, .. } => self.teller.log(LogLevel::Info, what),
+            Told::Warning(text) => {
+                self.desk.warn(text.clone());
+                warnings.push(text);
+            }
+        });
+        drop(ticker);
+        done.map_err(|error| {
+            Stop::Trouble(Box::new(Failure {
+                what: "The restore stopped; the disks cannot be booted".to_owned(),
+                which: chain(&error),
+                now_what: error.source.hint(),
+                disks_written: error.disks_written,
+                passing: false,
+            }))
+        })?;
+        self.teller.end(true);
+        let reading = meter.read();
+        let findings = plan.findings.iter().filter(|finding| finding.severity == restore_plan::Severity::Warning);
+        let timeline = self.teller.timeline();
+        let data_ms: u64 = timeline
+            .iter()
+            .filter(|row| row.stage == Stage::Data)
+            .map(|row| row.finished_ms.saturating_sub(row.started_ms))
+            .sum();
+        self.teller.tell(Event::Result(RestoreReport {
+            outcome: Outcome::Restored,
+            node: plan.source.node.to_string(),
+            snapshot: plan.source.snapshot.to_string(),
+            timeline,
+            written_bytes: Bytes(reading.written_bytes),
+            fetched_bytes: Bytes(reading.fetched_bytes),
+            reused_bytes: Bytes(reading.reused_bytes),
+            file_count: reading.files,
+            bytes_per_second: Bytes(reading.written_bytes.saturating_mul(1000) / data_ms.max(1)),
+            limit: progress::limit(reading.limit_since(&before)),
+            warnings: findings.map(|finding| finding.what.clone()).chain(warnings).collect(),
+            after: self.settings.after.unwrap_or(After::Reboot),
+        }));
+        Ok(())
+    }
+
+    fn finish(&mut self, after: After) -> Exit {
+        self.teller.end(true);
+        match after {
+            After::Poweroff => Exit::PowerOff,
+            After::Wait => self.desk.wait(),
+            // Until kexec is there, the way through the firmware leads to the same node.
+            After::Reboot | After::Kexec => {
+                std::thread::sleep(RESULT_SHOWN);
+                Exit::Reboot
+            }
+        }
+    }
+}
+
+fn digest_of(plan: &Plan) -> Hash {
+    plan.digest().parse().expect("a plan's digest is 64 hexadecimal digits")
+}
+
+fn tell_notice(teller: &Teller, notice: &Notice) {
+    match notice {
+        Notice::Waiting { why, again_in } => {
+            teller.log(LogLevel::Warning, format!("{why}; trying again in {:.1} s", again_in.as_secs_f64()));
+        }
+        Notice::Resumed => teller.log(LogLevel::Info, "the data flows again"),
+        Notice::Damaged { pack, chunk } => {
+            teller.log(LogLevel::Warning, format!("chunk {chunk} of pack {pack} arrived damaged; asking for it again"));
+        }
+    }
+}
+
+/// Milliseconds since the kernel's start.
+fn uptime_ms() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds: Option<f64> = uptime.split_whitespace().next().and_then(|text| text.parse().ok());
+    (seconds.unwrap_or(0.0) * 1000.0) as u64
+}
