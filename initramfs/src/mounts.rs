@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 /// `RAMFS_MAGIC` of the kernel's `uapi/linux/magic.h`, which nix does not name.
-const RAMFS_MAGIC: i64 = 0x8584_58f6;
+const RAMFS_MAGIC: i128 = 0x8584_58f6;
 
 /// Why this program must not go on.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +33,9 @@ pub fn assert_initramfs() -> Result<(), NotInInitramfs> {
         return Err(NotInInitramfs::NotFirst(pid));
     }
     let root = statfs("/").map_err(|error| NotInInitramfs::Unknown(error.into()))?;
-    match root.filesystem_type() {
-        TMPFS_MAGIC | FsType(RAMFS_MAGIC) => Ok(()),
-        _ => Err(NotInInitramfs::RealRoot),
-    }
+    // The number's type differs between C libraries; both fit into this one.
+    let is_ramfs = i128::from(root.filesystem_type().0) == RAMFS_MAGIC;
+    if is_ramfs || root.filesystem_type() == TMPFS_MAGIC { Ok(()) } else { Err(NotInInitramfs::RealRoot) }
 }
 
 /// Mounts what the kernel offers. Returns what could not be mounted, in words; most of it can be done without.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use crossbeam_channel::RecvTimeoutError;
-use restore_tui::terminal::{RawTerminal, Size, read_keys};
+use restore_tui::terminal::{RawTerminal, Size, is_hung_up, read_keys};
 use restore_tui::{Action, EXIT_SHELL, Input, Look, Model, draw, link};
 
 /// How often times on the screen move on.
@@ -77,7 +77,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
             Err(RecvTimeoutError::Timeout) => Input::Tick(begun.elapsed().as_millis() as u64),
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the terminal and the engine are gone"),
         };
-        if keys.is_finished() {
+        if keys.is_finished() || is_hung_up() {
             anyhow::bail!("the line is closed");
         }
         model.handle(Input::Tick(begun.elapsed().as_millis() as u64));
@@ -85,7 +85,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
             match action {
                 Action::Send(command) => commands.send(command),
                 Action::OpenShell => return Ok(ExitCode::from(EXIT_SHELL)),
-                Action::Repaint => raw.terminal.clear().context("the terminal cannot be cleared")?,
+                Action::Repaint => raw.repaint().context("the terminal cannot be cleared")?,
             }
         }
         stale = true;

@@ -10,6 +10,7 @@ use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_ra
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
@@ -69,6 +70,16 @@ impl RawTerminal {
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
         Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? })
     }
+
+    /// Clears the terminal, so that the next picture is painted whole. `Terminal::clear` would ask where the cursor
+    /// is, which a script at the far end of a line never answers.
+    ///
+    /// # Errors
+    /// Where the terminal is gone.
+    pub fn repaint(&mut self) -> io::Result<()> {
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
+    }
 }
 
 impl Drop for RawTerminal {
@@ -77,6 +88,15 @@ impl Drop for RawTerminal {
         let _ = execute!(io::stdout(), DisableBracketedPaste, LeaveAlternateScreen, cursor::Show);
         let _ = disable_raw_mode();
     }
+}
+
+/// Whether the far end hung up. Reading keys does not always notice: crossterm waits on after the end of its input.
+pub fn is_hung_up() -> bool {
+    let stdin = rustix::stdio::stdin();
+    let mut line = [PollFd::new(&stdin, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // A poll that fails says nothing about the line.
+    poll(&mut line, Some(&now)).is_ok() && line[0].revents().intersects(PollFlags::HUP | PollFlags::NVAL)
 }
 
 /// Moves the cursor as far as it goes and asks where it is.

@@ -1,0 +1,183 @@
+//! The program itself on a line that answers no questions, as a script at the far end of a serial line.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use restore_events::{Answer, Command as Told, CommandLine, LineReader};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A restore-tui on a line of its own, attached to an engine that this test plays.
+struct Line {
+    child: Child,
+    keyboard: Option<File>,
+    reader: Option<JoinHandle<()>>,
+    hung_up: Arc<AtomicBool>,
+    output: Receiver<Vec<u8>>,
+    transcript: Vec<u8>,
+    screen: vt100::Parser,
+    engine: UnixStream,
+    _directory: tempfile::TempDir,
+}
+
+impl Line {
+    fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("engine.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let control: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&control).unwrap();
+        unlockpt(&control).unwrap();
+        let name = ptsname(&control, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = || Stdio::from(File::options().read(true).write(true).open(PathBuf::from(&name)).unwrap());
+        let child = Command::new(env!("CARGO_BIN_EXE_restore-tui"))
+            .args(["--ascii", "--name", "line", "--socket"])
+            .arg(&socket)
+            .stdin(terminal())
+            .stdout(terminal())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let (sender, output) = mpsc::channel();
+        let mut far_end = File::from(control.try_clone().unwrap());
+        let hung_up = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&hung_up);
+        let reader = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            let moment = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            while !stop.load(Ordering::SeqCst) {
+                match poll(&mut [PollFd::new(&far_end, PollFlags::IN)], Some(&moment)) {
+                    Ok(0) => continue,
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+                let Ok(length @ 1..) = far_end.read(&mut bytes) else { return };
+                if sender.send(bytes[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let (engine, _) = listener.accept().unwrap();
+        Self {
+            child,
+            keyboard: Some(File::from(control)),
+            reader: Some(reader),
+            hung_up,
+            output,
+            transcript: Vec::new(),
+            screen: vt100::Parser::new(24, 80, 0),
+            engine,
+            _directory: directory,
+        }
+    }
+
+    /// Tells the records of the recording up to (not with) the one with this number.
+    fn tell(&mut self, from: usize, to: usize) {
+        let recording = include_str!("recordings/interactive.jsonl");
+        for line in recording.lines().skip(from).take(to - from) {
+            writeln!(self.engine, "{line}").unwrap();
+        }
+    }
+
+    fn wait_until(&mut self, what: &str, seen: impl Fn(&str, &str) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let transcript = String::from_utf8_lossy(&self.transcript).into_owned();
+            let screen = self.screen.screen().contents();
+            if seen(&transcript, &screen) {
+                return;
+            }
+            match self.output.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => {
+                    self.screen.process(&bytes);
+                    self.transcript.extend(bytes);
+                }
+                Err(_) => panic!("`{what}` did not appear; the screen is\n{screen}"),
+            }
+        }
+    }
+
+    fn type_text(&mut self, text: &str) {
+        self.keyboard.as_mut().expect("the line is open").write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The far end closes the line.
+    fn hang_up(&mut self) {
+        self.hung_up.store(true, Ordering::SeqCst);
+        self.reader.take().expect("a line hangs up once").join().unwrap();
+        self.keyboard = None;
+    }
+
+    /// Waits for plain text in what came over the line, as a script does that knows nothing of terminals.
+    fn wait_for(&mut self, text: &str) {
+        self.wait_until(text, |transcript, _| transcript.contains(text));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_script_drives_the_screens_by_their_titles() {
+    let mut line = Line::open();
+    line.tell(0, 9);
+    line.wait_for("| Server address");
+    // The line said that it has no size; the screen is the one that every terminal can show.
+    line.wait_until("the title bar", |_, screen| screen.lines().next().is_some_and(|bar| bar.contains("VM-4711")));
+    line.type_text("10.0.2.2:8443\r");
+    let mut heard = LineReader::new(BufReader::new(line.engine.try_clone().unwrap()));
+    assert!(matches!(heard.next_line::<CommandLine>().unwrap().unwrap().command, Told::Hello { .. }));
+    let answered = heard.next_line::<CommandLine>().unwrap().unwrap().command;
+    assert!(matches!(&answered, Told::Answer { answer: Answer::Text(url), .. } if url == "https://10.0.2.2:8443"));
+
+    line.tell(9, 15);
+    line.wait_for("| Restore code");
+    line.type_text("ABCD-EFGH-JKMN-PQRS-TVWX\r");
+    let answered = heard.next_line::<CommandLine>().unwrap().unwrap().command;
+    assert!(matches!(answered, Told::Answer { answer: Answer::Code(_), .. }));
+
+    line.tell(15, 25);
+    line.wait_for("| Plan");
+    line.type_text("\r\r\rc");
+    line.wait_for("| Consent");
+    line.type_text("\r\rB2C3");
+    line.wait_for("confirmed");
+    line.type_text("\r");
+    let answered = heard.next_line::<CommandLine>().unwrap().unwrap().command;
+    assert!(matches!(answered, Told::Answer { answer: Answer::Consent { .. }, .. }));
+}
+
+#[test]
+fn fault_42_a_closed_line_answers_nothing() {
+    let mut line = Line::open();
+    line.tell(0, 9);
+    line.wait_for("| Server address");
+    line.hang_up();
+    let until = Instant::now() + PATIENCE;
+    let status = loop {
+        match line.child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() > until => panic!("the screen outlives its line"),
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    assert_ne!(status.code(), Some(0), "{status}");
+    let mut heard = LineReader::new(BufReader::new(line.engine.try_clone().unwrap()));
+    assert!(matches!(heard.next_line::<CommandLine>().unwrap().unwrap().command, Told::Hello { .. }));
+    assert!(!matches!(heard.next_line::<CommandLine>(), Ok(Some(_))), "an answer nobody gave");
+}
