@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod code;
 pub mod cut;
 pub mod document;
+pub mod export;
 pub mod frame;
 mod hash;
 pub mod limits;
@@ -23,7 +24,10 @@ pub mod sign;
 pub mod tar;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod trust;
+pub mod verify;
 mod wire;
 
 pub use hash::{Hash, Hasher, InvalidHash};

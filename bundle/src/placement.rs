@@ -150,9 +150,19 @@ impl Repository {
     /// Reads where all chunks lie. A missing or wrong placement object costs two small reads of its pack; a pack that
     /// has not the length its index says is a problem and holds nothing.
     pub async fn load_placement(&self) -> Result<LoadedPlacement, RepositoryError> {
+        self.load_placement_from(IndexSource::Placement).await
+    }
+
+    /// As [`Self::load_placement`], believing the packs only: a placement object that says something else than its
+    /// pack's index counts as wrong. This is how a scrub looks.
+    pub async fn load_placement_from_packs(&self) -> Result<LoadedPlacement, RepositoryError> {
+        self.load_placement_from(IndexSource::Pack).await
+    }
+
+    async fn load_placement_from(&self, believed: IndexSource) -> Result<LoadedPlacement, RepositoryError> {
         let packs = self.packs().await?;
         let indexes: Vec<_> = stream::iter(packs.clone())
-            .map(|pack| async move { (pack, self.index_of(&pack).await) })
+            .map(|pack| async move { (pack, self.index_of(&pack, believed).await) })
             .buffered(READS_AT_ONCE)
             .collect()
             .await;
@@ -177,7 +187,7 @@ impl Repository {
 
     /// Writes the placement objects that are missing or wrong, and removes those that have no pack.
     pub async fn rebuild_placement(&self) -> Result<RebuiltPlacement, RepositoryError> {
-        let loaded = self.load_placement().await?;
+        let loaded = self.load_placement_from_packs().await?;
         let mut rebuilt = RebuiltPlacement::default();
         for pack in loaded.packs.iter().filter(|pack| loaded.from_packs.contains(&pack.name)) {
             let index = self.index_in_pack(pack).await?;
@@ -193,13 +203,25 @@ impl Repository {
 
     /// What a pack holds, from its placement object, or from the pack itself where that is missing or wrong.
     pub async fn pack_index(&self, pack: &PackObject) -> Result<PackIndex, RepositoryError> {
-        self.index_of(pack).await.map(|(index, _)| index)
+        self.index_of(pack, IndexSource::Placement).await.map(|(index, _)| index)
     }
 
-    async fn index_of(&self, pack: &PackObject) -> Result<(PackIndex, IndexSource), RepositoryError> {
-        match self.placement(&pack.name).await {
-            Ok(index) if index.pack_bytes() == pack.bytes => Ok((index, IndexSource::Placement)),
-            _ => Ok((self.index_in_pack(pack).await?, IndexSource::Pack)),
+    /// The index of a pack, and whether it had to be taken from the pack because its placement object is of no use.
+    async fn index_of(
+        &self,
+        pack: &PackObject,
+        believed: IndexSource,
+    ) -> Result<(PackIndex, IndexSource), RepositoryError> {
+        let placement = self.placement(&pack.name).await.ok();
+        match (believed, placement) {
+            (IndexSource::Placement, Some(index)) if index.pack_bytes() == pack.bytes => {
+                Ok((index, IndexSource::Placement))
+            }
+            (_, placement) => {
+                let index = self.index_in_pack(pack).await?;
+                let agrees = placement.is_some_and(|placement| placement == index);
+                Ok((index, if agrees { IndexSource::Placement } else { IndexSource::Pack }))
+            }
         }
     }
 

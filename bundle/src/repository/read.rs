@@ -210,6 +210,11 @@ impl Repository {
         PackIndex::decode(&bytes).map_err(|source| RepositoryError::Pack { object, source: source.into() })
     }
 
+    /// Whether an object is there, without reading it.
+    pub(crate) async fn must_exist(&self, object: &ObjectName) -> Result<(), RepositoryError> {
+        self.store.head(&object.path()).await.map(drop).map_err(|source| read_error(object, source))
+    }
+
     /// Every object below a prefix, in no order.
     pub(crate) async fn objects_below(&self, prefix: &'static str) -> Result<Vec<ObjectMeta>, RepositoryError> {
         self.store.list(Some(&Path::from(prefix))).try_collect().await.map_err(|source| RepositoryError::Store {

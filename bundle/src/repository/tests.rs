@@ -40,7 +40,7 @@ impl Bench {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = node_name();
-        let repository = testing::repository(dir.path(), &[node.clone()]).await;
+        let repository = testing::repository(dir.path(), std::slice::from_ref(&node)).await;
         Self { dir, repository, node }
     }
 
@@ -71,7 +71,7 @@ async fn a_committed_snapshot_is_read_back_as_it_was_written() {
     assert_eq!(loaded.manifest(), &built.manifest);
     assert_eq!(loaded.to_parts(), committed.to_parts());
     assert_eq!(loaded.receipt().sequence, 1);
-    assert_eq!(again.nodes().await.unwrap(), [bench.node.clone()]);
+    assert_eq!(again.nodes().await.unwrap(), std::slice::from_ref(&bench.node));
     let placement = again.load_placement().await.unwrap();
     assert!(placement.problems.is_empty() && placement.from_packs.is_empty() && placement.stale.is_empty());
     for volume in &loaded.manifest().volumes {
@@ -321,7 +321,8 @@ async fn damaged_and_foreign_snapshots_are_refused_with_what_and_which_and_what_
 #[tokio::test]
 async fn manifests_of_the_future_and_of_nonsense_are_refused() {
     let bench = Bench::new().await;
-    let edits: [(&str, fn(&mut Manifest)); 9] = [
+    type Edit = fn(&mut Manifest);
+    let edits: [(&str, Edit); 9] = [
         ("a newer format", |m| (m.format, m.agent_version) = (2, "3.1.4".into())),
         ("an unknown requirement", |m| {
             m.requires = vec![Requirement { feature: "blocks-volumes".into(), since: "0.4.0".into() }];
