@@ -201,6 +201,9 @@ fn blkpg(disk: &ClaimedDisk, operation: c_int, place: &PartitionPlace) -> io::Re
     check(unsafe { libc::ioctl(disk.file().as_raw_fd(), BLKPG, &raw mut argument) }).map(|_| ())
 }
 
+/// Where private nodes are made if their own directory is of no use: devtmpfs always lets devices be opened.
+pub const FALLBACK_DIRECTORY: &str = "/dev/rerack";
+
 /// A private device node for one device number: what external tools are given, so that a disk that comes or goes
 /// meanwhile can never slide under the same name. It is removed when dropped.
 #[derive(Debug)]
@@ -209,10 +212,17 @@ pub struct DeviceNode {
 }
 
 impl DeviceNode {
-    /// Makes the node `directory/name`, replacing an old one; the directory is made if it is missing.
+    /// Makes the node `directory/name`, replacing an old one; the directory is made if it is missing. Where the
+    /// directory's filesystem lets no device be opened, as `/run` and `/tmp` do not, the node is made in
+    /// [`FALLBACK_DIRECTORY`] instead.
     pub fn create(directory: &Path, name: &str, device: DeviceNumber) -> io::Result<Self> {
-        use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+        use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, makedev, mknodat, statvfs};
         fs::create_dir_all(directory)?;
+        let mut directory = directory;
+        if statvfs(directory)?.f_flag.contains(StatVfsMountFlags::NODEV) {
+            directory = Path::new(FALLBACK_DIRECTORY);
+            fs::create_dir_all(directory)?;
+        }
         let path = directory.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -159,6 +159,30 @@ fn announced_partitions_hold_filesystems_and_make_the_disk_busy() {
 }
 
 #[test]
+fn a_private_node_can_be_opened_even_if_its_directory_forbids_devices() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let disk = TestDisk::new(4, SectorSize::B512);
+    let number = Disk::open(&disk.path()).unwrap().number().unwrap();
+    std::thread::spawn(move || {
+        linux_io::mount::private_namespace().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let flags = nix::mount::MsFlags::MS_NODEV;
+        linux_io::mount::mount_virtual("tmpfs", directory.path(), flags, "").unwrap();
+        let name = format!("test-{}", std::process::id());
+        let node = DeviceNode::create(directory.path(), &name, number).unwrap();
+        assert_eq!(Disk::open(node.path()).unwrap().size(), Bytes::mib(4));
+        let path = node.path().to_owned();
+        drop(node);
+        assert!(!path.exists());
+        nix::mount::umount(directory.path()).unwrap();
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
 fn a_read_only_bind_shows_what_lies_below_other_mounts() {
     if !may_use_loop_devices() {
         return;

@@ -85,6 +85,7 @@ impl TestNode {
             start: Bytes::mib(start),
             length: Bytes::mib(length),
         };
+        claimed.flush().unwrap();
         partitions::announce(&claimed, &PARTITIONS.iter().map(place).collect::<Vec<_>>()).unwrap();
         node.claimed = Some(claimed);
         node.make_filesystems();
@@ -249,6 +250,40 @@ fn what_cannot_be_captured_yet_is_named() {
     assert_eq!(said, ["a LUKS container", "a btrfs filesystem"]);
     let name = node.partition(1).file_name().unwrap().to_string_lossy().into_owned();
     assert_eq!(scan.unsupported[0].device, name);
+}
+
+#[test]
+fn what_was_changed_while_mounted_is_seen_by_the_next_scan() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let node = TestNode::new(SectorSize::B512);
+    node.scan(node.device(), SectorSize::B512);
+    Tool::new("tune2fs").args(["-L", "renamed"]).arg(node.partition(1)).run().unwrap();
+    let scan = node.scan(node.device(), SectorSize::B512);
+    let Content::Filesystem { filesystem } = content(&scan, "disk0-p1") else { panic!() };
+    assert_eq!(filesystem.label.as_deref(), Some("renamed"));
+}
+
+#[test]
+fn a_disk_without_block_zero_still_bears_a_table() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let mut node = TestNode::new(SectorSize::B512);
+    node.unmount();
+    let claimed = node.claimed.as_ref().unwrap();
+    claimed.zero(0..512).unwrap();
+    claimed.flush().unwrap();
+    partitions::withdraw(claimed).unwrap();
+    let options = InventoryOptions { named: vec![node.device().to_owned()], ..InventoryOptions::default() };
+    let inventory = scan::inventory(&Roots::live(), &options).unwrap();
+    let disk = inventory.disks.iter().find(|disk| disk.named_explicitly).unwrap();
+    let kinds: Vec<_> = disk.signatures.iter().map(|signature| signature.kind.as_str()).collect();
+    assert_eq!(kinds, ["gpt", "ext4", "xfs", "swap", "vfat"]);
+
+    let scan = node.scan(node.device(), SectorSize::B512);
+    assert_eq!(scan.unsupported[0].what, "a disk without a partition table", "nothing a running node has");
 }
 
 #[test]

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use node_model::{Bytes, HeldBy, Inventory, InventoryDisk, SectorSize, Signature};
 
 use super::{ScanError, disks, firmware, hardware, layout, machine_identity, network_interfaces, signatures};
-use crate::Roots;
 use crate::blockdev::{Disk, holders_of};
+use crate::{Roots, gpt};
 
 /// The volume label with which every boot image of rerack begins.
 const BOOT_MEDIUM_LABEL: &str = "RERACK";
+/// blkid's word for a GUID partition table.
+const GPT: &str = "gpt";
 const BOOT_MEDIUM_TYPE: &str = "iso9660";
 
 /// What to look at, besides all disks.
@@ -76,18 +78,19 @@ fn of_sysfs(disk: &disks::SysDisk, roots: &Roots) -> InventoryDisk {
         signatures: Vec::new(),
         named_explicitly: false,
     };
-    let looked = holders_of(&disk.directory, roots)
-        .map_err(|error| error.to_string())
-        .and_then(|held_by| Ok((held_by, open_and_probe(&roots.dev.join(&disk.name), roots)?)));
-    match looked {
-        Ok((held_by, signatures)) => {
+    let mut unreadable = |why: String| {
+        found.held_by.push(HeldBy { device: disk.name.clone(), reason: format!("cannot be read: {why}") });
+    };
+    match open_and_probe(&roots.dev.join(&disk.name), roots) {
+        Ok(signatures) => {
             found.boot_medium = is_boot_medium(&signatures);
-            found.held_by = held_by;
             found.signatures = signatures;
         }
-        Err(why) => {
-            found.held_by = vec![HeldBy { device: disk.name.clone(), reason: format!("cannot be read: {why}") }];
-        }
+        Err(why) => unreadable(why),
+    }
+    match holders_of(&disk.directory, roots) {
+        Ok(held_by) => found.held_by.extend(held_by),
+        Err(error) => unreadable(error.to_string()),
     }
     found
 }
@@ -131,11 +134,12 @@ fn of_named(disk: &Disk, roots: &Roots) -> Result<InventoryDisk, ScanError> {
 
 /// Everything recognisable on the disk and on its partitions.
 fn signatures_of(disk: &Disk) -> Result<Vec<Signature>, ScanError> {
-    let mut all = Vec::new();
+    let mut all: Vec<Signature> = Vec::new();
     let whole = layout::Region { start: Bytes(0), length: disk.size(), number: None };
     for region in std::iter::once(whole).chain(layout::partition_regions(disk)) {
         let device = layout::region_name(disk, region.number);
-        let probed = signatures::probe(disk.path(), region.start.get(), region.length.get())
+        let (path, start) = layout::source_of(disk, &region);
+        let probed = signatures::probe(&path, start, region.length.get())
             .map_err(|source| ScanError::Signatures { device: device.clone(), source })?;
         all.extend(probed.into_iter().map(|found| Signature {
             device: device.clone(),
@@ -144,6 +148,13 @@ fn signatures_of(disk: &Disk) -> Result<Vec<Signature>, ScanError> {
             label: found.label,
             offset_bytes: region.start,
         }));
+    }
+    // blkid wants a protective MBR. A disk whose restore was cut short has none, and is not blank for that.
+    let bears_table = !matches!(gpt::read(disk, disk.size(), disk.sector_size()), Ok(None));
+    if bears_table && !all.iter().any(|signature| signature.kind == GPT && signature.offset_bytes == Bytes(0)) {
+        let device = layout::region_name(disk, None);
+        let table = Signature { device, kind: GPT.to_owned(), uuid: None, label: None, offset_bytes: Bytes(0) };
+        all.insert(0, table);
     }
     Ok(all)
 }

@@ -1,14 +1,17 @@
 //! What stands on one disk of a node.
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use node_model::{Bytes, Content, Device, DeviceKey, DeviceKind, Gpt, Guid, PartitionTable};
 
 use super::node::Unsupported;
 use super::signatures::{Found, probe};
 use super::{ScanError, key_of};
 use crate::blockdev::Disk;
-use crate::gpt::{self, GptCopies, HybridMbr};
-use crate::partitions::list_in_sysfs;
-use crate::superblock::{self, Described, SuperblockKind, Window};
+use crate::gpt::{self, GptCopies, GptFound, HybridMbr};
+use crate::partitions::{KnownPartition, list_in_sysfs};
+use crate::superblock::{self, Described, SuperblockError, SuperblockKind, Window};
 
 /// The partition from which Open Firmware machines start: bytes without a filesystem.
 const PREP_BOOT: Guid =
@@ -59,8 +62,21 @@ pub(super) fn region_name(disk: &Disk, number: Option<u32>) -> String {
     known.map_or_else(|| format!("{name}#{number}"), |known| known.kernel_name)
 }
 
+/// Where the bytes of a region are read: through the partition's own node where the kernel knows it, because a
+/// filesystem that is mounted from it is coherent with that one alone; else at its place on the disk.
+pub(super) fn source_of(disk: &Disk, region: &Region) -> (PathBuf, u64) {
+    let same = |known: &KnownPartition| {
+        (Some(known.place.number), known.place.start, known.place.length)
+            == (region.number, region.start, region.length)
+    };
+    match kernel_partitions(disk).into_iter().find(same) {
+        Some(known) => (disk.roots().dev.join(known.kernel_name), 0),
+        None => (disk.path().to_owned(), region.start.get()),
+    }
+}
+
 /// The partitions of the disk that the kernel knows.
-pub(super) fn kernel_partitions(disk: &Disk) -> Vec<crate::partitions::KnownPartition> {
+pub(super) fn kernel_partitions(disk: &Disk) -> Vec<KnownPartition> {
     let directory =
         disk.number().map(|number| disk.roots().sysfs.join(format!("dev/block/{}:{}", number.major, number.minor)));
     directory.and_then(|directory| list_in_sysfs(&directory).ok()).unwrap_or_default()
@@ -82,7 +98,7 @@ pub(super) fn describe(disk: &Disk, key: &DeviceKey, kernel_name: &str) -> Resul
     let mut layout = DiskLayout::default();
     let name = region_name(disk, None);
     let table = match gpt::read(disk, disk.size(), disk.sector_size()) {
-        Ok(found) => found,
+        Ok(found) => found.and_then(|found| table_in_use(disk, found)),
         Err(source) => return Err(ScanError::Table { device: name, source }),
     };
     let content = match &table {
@@ -94,7 +110,10 @@ pub(super) fn describe(disk: &Disk, key: &DeviceKey, kernel_name: &str) -> Resul
             let found = probed(disk, Region { start: Bytes(0), length: disk.size(), number: None }, &name)?;
             let what = found.first().map_or_else(
                 || "a disk without a partition table".to_owned(),
-                |found| format!("{} on a whole disk", found.for_people()),
+                |found| match found.is_table {
+                    true => found.for_people(),
+                    false => format!("{} on a whole disk", found.for_people()),
+                },
             );
             layout.unsupported.push(Unsupported { device: name.clone(), what });
             Content::Unknown
@@ -118,12 +137,26 @@ pub(super) fn describe(disk: &Disk, key: &DeviceKey, kernel_name: &str) -> Resul
 }
 
 fn probed(disk: &Disk, region: Region, device: &str) -> Result<Vec<Found>, ScanError> {
-    probe(disk.path(), region.start.get(), region.length.get())
+    let (path, start) = source_of(disk, &region);
+    probe(&path, start, region.length.get())
         .map_err(|source| ScanError::Signatures { device: device.to_owned(), source })
 }
 
+fn superblock_of(disk: &Disk, region: &Region, kind: SuperblockKind) -> Result<Described, SuperblockError> {
+    let (path, start) = source_of(disk, region);
+    let device = File::open(path).map_err(|source| SuperblockError::Read { source })?;
+    superblock::read(&Window::new(&device, start, region.length.get()), kind)
+}
+
+/// The disk's table as the kernel sees it. What is left of one at the disk's end, or without a protective MBR, is no
+/// table of a running node, unless partitions of it are in use.
+fn table_in_use(disk: &Disk, found: GptFound) -> Option<GptFound> {
+    let remnant = found.block_zero == HybridMbr::Absent && kernel_partitions(disk).is_empty();
+    (!remnant).then_some(found)
+}
+
 impl DiskLayout {
-    fn judge_table(&mut self, found: &gpt::GptFound, disk: &Disk, name: &str) {
+    fn judge_table(&mut self, found: &GptFound, disk: &Disk, name: &str) {
         let blocks = disk.size().get() / disk.sector_size().get();
         if let Err(unfit) = gpt::check(&found.table, blocks, disk.sector_size()) {
             let what = format!("a partition table that could not be written again ({unfit})");
@@ -170,10 +203,10 @@ impl DiskLayout {
         let Some(kind) = SuperblockKind::from_blkid(&one.kind).filter(|_| !one.is_table) else {
             return refuse(self, one.for_people());
         };
-        match superblock::read(&Window::new(disk, region.start.get(), region.length.get()), kind) {
+        match superblock_of(disk, &region, kind) {
             Ok(Described::Filesystem(filesystem)) => Ok(Content::Filesystem { filesystem }),
             Ok(Described::Swap(swap)) => Ok(Content::Swap { swap }),
-            Err(superblock::SuperblockError::Unsupported { what }) => refuse(self, what.to_owned()),
+            Err(SuperblockError::Unsupported { what }) => refuse(self, what.to_owned()),
             Err(error) => refuse(self, format!("{}, whose details are of no use: {error}", one.for_people())),
         }
     }
