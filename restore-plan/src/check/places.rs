@@ -29,7 +29,11 @@ pub(super) fn judge(case: &Case<'_>, faults: &mut Faults) {
         let same_place = |entry: &node_model::GptPartition| {
             entry.first_lba == partition.first_lba
                 && entry.last_lba == partition.last_lba
-                && entry.last_lba.0.checked_sub(entry.first_lba.0).is_some_and(|length| length + 1 == blocks)
+                && entry
+                    .last_lba
+                    .0
+                    .checked_sub(entry.first_lba.0)
+                    .is_some_and(|length| length == blocks.wrapping_sub(1))
                 && partition.range == ByteRange::new(entry.first_lba.0.saturating_mul(block), blocks * block)
         };
         if !entry.is_some_and(same_place) {

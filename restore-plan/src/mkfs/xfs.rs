@@ -99,7 +99,7 @@ fn check(fs: &Filesystem, xfs: &XfsDetails) -> Result<(), CannotMake> {
     if sizes.iter().any(|size| !size.is_power_of_two() || !(256..=65536).contains(size)) {
         return Err(CannotMake(format!("its block, sector, inode and directory block sizes are {sizes:?} bytes")));
     }
-    if xfs.ag_blocks == 0 || xfs.block_count.div_ceil(xfs.ag_blocks) != xfs.ag_count {
+    if xfs.block_count == 0 || xfs.ag_blocks == 0 || xfs.block_count.div_ceil(xfs.ag_blocks) != xfs.ag_count {
         let XfsDetails { block_count, ag_count, ag_blocks, .. } = xfs;
         return Err(CannotMake(format!("{block_count} blocks are not {ag_count} groups of {ag_blocks}")));
     }
