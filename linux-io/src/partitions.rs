@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use node_model::{Bytes, DeviceNumber};
 
@@ -17,6 +18,8 @@ use crate::roots::attribute;
 const BLKPG: libc::Ioctl = 0x1269;
 const BLKPG_ADD_PARTITION: c_int = 1;
 const BLKPG_DEL_PARTITION: c_int = 2;
+/// How long a partition that somebody looks at is waited for.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Where a partition lies on its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,9 +122,22 @@ pub fn announce(disk: &ClaimedDisk, places: &[PartitionPlace]) -> Result<Vec<Kno
 pub fn withdraw(disk: &ClaimedDisk) -> Result<(), PartitionError> {
     for partition in list(disk)? {
         let place = partition.place;
-        blkpg(disk, BLKPG_DEL_PARTITION, &place).map_err(|source| refused("drop", place.number, disk, source))?;
+        drop_partition(disk, &place).map_err(|source| refused("drop", place.number, disk, source))?;
     }
     Ok(())
+}
+
+/// Drops one partition. A rescue system's own udev opens new partitions for a moment, which is waited for.
+fn drop_partition(disk: &ClaimedDisk, place: &PartitionPlace) -> io::Result<()> {
+    let deadline = Instant::now() + BUSY_WAIT_MAX;
+    loop {
+        match blkpg(disk, BLKPG_DEL_PARTITION, place) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The partitions of `disk` as the kernel knows them, by number.

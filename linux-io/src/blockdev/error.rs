@@ -122,3 +122,52 @@ fn reasons(held_by: &[HeldBy]) -> String {
         .collect();
     said.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(error: &BlockDevError) -> String {
+        format!("{error}\nhint: {}", error.hint().unwrap_or_else(|| "none".to_owned()))
+    }
+
+    fn busy(uses: &[(&str, &str)]) -> BlockDevError {
+        let held = |&(device, reason): &(&str, &str)| HeldBy { device: device.to_owned(), reason: reason.to_owned() };
+        BlockDevError::Busy { disk: "serial S3Z9 (/dev/nvme0n1)".to_owned(), held_by: uses.iter().map(held).collect() }
+    }
+
+    #[test]
+    fn a_disk_in_use_is_named_with_what_uses_it_and_the_way_out() {
+        insta::assert_snapshot!(said(&busy(&[("nvme0n1p2", "swap")])), @r"
+        disk serial S3Z9 (/dev/nvme0n1) is in use: nvme0n1p2 is swap
+        hint: swapoff /dev/nvme0n1p2
+        ");
+        insta::assert_snapshot!(said(&busy(&[("nvme0n1p1", "mounted at /srv"), ("nvme0n1p2", "held by md127")])), @r"
+        disk serial S3Z9 (/dev/nvme0n1) is in use: nvme0n1p1 mounted at /srv, nvme0n1p2 held by md127
+        hint: unmount /srv
+        ");
+    }
+
+    #[test]
+    fn a_disk_that_fails_or_changes_says_what_that_means() {
+        let failed = |what| BlockDevError::Io {
+            disk: "serial S3Z9 (/dev/sda)".to_owned(),
+            what,
+            offset: 4096,
+            source: io::Error::from_raw_os_error(libc::EIO),
+        };
+        insta::assert_snapshot!(said(&failed("write")), @r"
+        disk serial S3Z9 (/dev/sda) failed to write at byte 4096
+        hint: check the disk, its cable and the kernel's log; then restore again
+        ");
+        insta::assert_snapshot!(said(&failed("flush")), @r"
+        disk serial S3Z9 (/dev/sda) failed to flush at byte 4096
+        hint: what was written before may be lost; replace the disk and restore again
+        ");
+        let changed = BlockDevError::IdentityChanged { planned: "serial A".to_owned(), found: "serial B".to_owned() };
+        insta::assert_snapshot!(said(&changed), @r"
+        disk serial B is not the one that the plan names: serial A
+        hint: nothing was written to it; scan the machine again and make a new plan
+        ");
+    }
+}
