@@ -10,7 +10,7 @@ use bundle::node_model::VolumeName;
 use bundle::repository::{RepositoryInfo, SnapshotParts, VerifiedSnapshot};
 use bundle::testing::{SnapshotBuilder, TestFile, noise, some_files};
 use bundle::{Hash, frame};
-use common::{TestServer, commit, refusal, snapshot_id, upload, upload_packs, without_port};
+use common::{TestServer, commit, refusal, settled, snapshot_id, upload, upload_packs};
 use server_api::{ClientError, ErrorCode};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,7 +177,7 @@ async fn what_is_not_what_it_says_is_not_stored() {
     let mut refused = Vec::new();
     let mut check = |outcome: Result<(), ClientError>| {
         let (code, text) = refusal(outcome);
-        refused.push(format!("{code}: {}", without_port(&text)));
+        refused.push(format!("{code}: {}", settled(&text)));
     };
     let other_name = Hash::of(b"another name");
     check(client.put_pack(&other_name, pack.bytes.clone().into()).await.map(drop));

@@ -104,12 +104,14 @@ pub(super) async fn claim(State(app): Shared, headers: HeaderMap, body: Body) ->
 }
 
 pub(super) async fn erased(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    app.restore(&headers).await?;
     let StepRequest { plan_digest } = body::read_json(&headers, body, JSON_BODY_BYTES_MAX).await?;
     let now = app.server.now();
     app.step(&headers, move |arm| arm.erased(&plan_digest, now)).await
 }
 
 pub(super) async fn done(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    app.restore(&headers).await?;
     let StepRequest { plan_digest } = body::read_json(&headers, body, JSON_BODY_BYTES_MAX).await?;
     let now = app.server.now();
     app.step(&headers, move |arm| arm.done(&plan_digest, now)).await

@@ -206,15 +206,23 @@ pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> (ErrorCod
     (code, format!("{error}{hint}"))
 }
 
-/// Changes that make a rendering the same on every run: the port of the server.
-pub fn without_port(text: &str) -> String {
+/// A rendering without what differs from run to run: the server's port, and hashes.
+pub fn settled(text: &str) -> String {
     let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("127.0.0.1:") {
-        let (before, after) = rest.split_at(at + "127.0.0.1:".len());
-        out.push_str(before);
-        out.push_str("PORT");
-        rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    for (index, part) in text.split("127.0.0.1:").enumerate() {
+        if index > 0 {
+            out.push_str("127.0.0.1:PORT");
+        }
+        let part = if index > 0 { part.trim_start_matches(|c: char| c.is_ascii_digit()) } else { part };
+        out.push_str(part);
     }
-    out + rest
+    let is_hash = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words: Vec<&str> = out.split_inclusive(|c: char| !c.is_ascii_alphanumeric()).collect();
+    words
+        .into_iter()
+        .map(|word| {
+            let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            if is_hash(bare) { format!("HASH{}", &word[bare.len()..]) } else { word.to_owned() }
+        })
+        .collect()
 }
