@@ -363,8 +363,8 @@ async fn fault_19_the_chunk_index_may_be_lost_damaged_or_old() {
     let put_back = |directory: &std::path::Path| {
         fs::copy(&old, index(directory)).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&std::path::Path)); 3] =
-        [("lost", &lose), ("damaged", &damage), ("an old copy", &put_back)];
+    type Harm<'a> = &'a dyn Fn(&std::path::Path);
+    let cases: [(&str, Harm<'_>); 3] = [("lost", &lose), ("damaged", &damage), ("an old copy", &put_back)];
     for (case, meanwhile) in cases {
         server.restart(meanwhile).await;
         let client = node.client(&server.connect().await);
