@@ -1,5 +1,7 @@
 //! Tests of several modules together, on small real repositories.
 
+mod crash;
+mod documents;
 mod export;
 mod rescue;
 mod verify;
