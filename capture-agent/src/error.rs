@@ -33,6 +33,12 @@ pub enum CaptureError {
         /// Why not.
         source: FsError,
     },
+    /// A filesystem is not mounted, and the kernel knows no device for it.
+    #[error("the filesystem on {device} is not mounted, and the kernel does not know its partition")]
+    NoNode {
+        /// The layout's device.
+        device: DeviceKey,
+    },
     /// A volume's root cannot be read.
     #[error("volume {volume} cannot be read")]
     Volume {
@@ -41,9 +47,6 @@ pub enum CaptureError {
         /// Why not.
         source: FsError,
     },
-    /// The mount table cannot be read.
-    #[error("the table of mounts cannot be read")]
-    Mounts(#[source] io::Error),
     /// Raw bytes cannot be read.
     #[error("volume {volume}: {length} bytes at byte {offset} of {} cannot be read", device.display())]
     Raw {
@@ -147,6 +150,7 @@ impl CaptureError {
                 format!("repair or exclude it, or accept its loss with --accept-unreadable '{}'", file.path)
             }),
             Self::Cut { source: CutError::Entry(_), .. } => Some("leave it out with --exclude PATH".into()),
+            Self::NoNode { .. } => Some("mount it, or announce the disk's partitions with `partx -a`".into()),
             Self::NotMounted { source, .. } | Self::Volume { source, .. } => source.hint().map(str::to_owned),
             Self::Raw { .. } => Some("run as root; if the disk reports a defect, see the kernel log".into()),
             Self::Sink(error) => error.hint(),

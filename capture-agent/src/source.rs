@@ -3,12 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use linux_io::Roots;
-use linux_io::proctab;
-use node_model::{
-    Bytes, Content, Device, DeviceKey, DeviceKind, DiskIdentity, Gpt, GptPartition, Guid, Layout, Mbr, NodeSpec,
-    PartitionTable, SectorSize, Transport, VolumeName,
-};
+use linux_io::scan::{LiveDevice, NodeScan, Unsupported};
+use node_model::{Bytes, Content, Device, DeviceKey, DeviceKind, Guid, Layout, PartitionTable, VolumeName};
 
 use crate::CaptureError;
 
@@ -69,35 +65,43 @@ pub enum FilesRoot {
 /// The volumes of a node: boot code and BIOS boot partitions, then filesystems, in order of their mount points.
 ///
 /// # Errors
-/// If the table of mounts cannot be read, or there is no filesystem.
-pub fn sources(spec: &NodeSpec, roots: &Roots) -> Result<Vec<VolumeSource>, CaptureError> {
+/// If the node has something that cannot be restored yet (all of it is named), no filesystem, or one that is neither
+/// mounted nor can be.
+pub fn sources(scan: &NodeScan) -> Result<Vec<VolumeSource>, CaptureError> {
+    if !scan.unsupported.is_empty() {
+        let named = |unsupported: &Unsupported| (unsupported.device.clone(), unsupported.what.clone());
+        return Err(CaptureError::Unsupported(scan.unsupported.iter().map(named).collect()));
+    }
+    let layout = &scan.spec.layout;
     let mut names = Names::default();
     let mut sources = Vec::new();
-    for device in &spec.layout.devices {
-        sources.extend(raw_source(&spec.layout, device, roots, &mut names)?);
+    for device in layout.devices.iter().filter_map(|device| Some((device, scan.device(&device.key)?))) {
+        sources.extend(raw_source(layout, device, &mut names)?);
     }
-    let mounted = proctab::mounts(&roots.proc).map_err(CaptureError::Mounts)?;
-    let whole: HashSet<&str> = mounted.iter().filter(|m| m.root == "/").map(|m| m.target.as_str()).collect();
     let mut files = Vec::new();
-    for (device, filesystem) in spec.layout.filesystems() {
-        let targets = spec.mounts.iter().filter(|mount| mount.device.as_ref() == Some(&device.key));
-        // A bind mount of a directory shows only a part.
-        let target = targets.map(|mount| mount.target.as_str()).filter(|target| whole.contains(target)).min();
-        let root = match target {
-            Some(target) => FilesRoot::Mounted { at: roots.in_root(target), shown: target.to_owned() },
-            None => FilesRoot::Unmounted {
-                device: partition_path(&spec.layout, device, roots),
-                fstype: filesystem.type_name().to_owned(),
-            },
+    for (device, filesystem) in layout.filesystems() {
+        let live = scan.device(&device.key);
+        let shown = scan.spec.mounts.iter().find(|mount| mount.device.as_ref() == Some(&device.key));
+        let at = live.and_then(|live| live.mounted_at.first());
+        let (order, root) = match (at, shown, live.and_then(|live| live.node.as_ref())) {
+            (Some(at), shown, _) => {
+                let shown = shown.map_or_else(|| at.to_string_lossy().into_owned(), |mount| mount.target.clone());
+                (Some(shown.clone()), FilesRoot::Mounted { at: at.clone(), shown })
+            }
+            (None, _, Some(node)) => {
+                let fstype = filesystem.type_name().to_owned();
+                (None, FilesRoot::Unmounted { device: node.clone(), fstype })
+            }
+            (None, _, None) => return Err(CaptureError::NoNode { device: device.key.clone() }),
         };
-        files.push((target.unwrap_or("").to_owned(), device, root));
+        files.push((order, device, root));
     }
     if files.is_empty() {
         return Err(CaptureError::NothingToCapture);
     }
-    files.sort_by(|a, b| (a.0.is_empty(), &a.0).cmp(&(b.0.is_empty(), &b.0)));
+    files.sort_by(|(a, ..), (b, ..)| (a.is_none(), a).cmp(&(b.is_none(), b)));
     for (target, device, root) in files {
-        let wanted = if target.is_empty() { device.key.to_string() } else { name_of_mount(&target) };
+        let wanted = target.map_or_else(|| device.key.to_string(), |target| name_of_mount(&target));
         let name = names.take(&wanted)?;
         sources.push(VolumeSource { name, device: device.key.clone(), kind: SourceKind::Files(root) });
     }
@@ -107,65 +111,31 @@ pub fn sources(spec: &NodeSpec, roots: &Roots) -> Result<Vec<VolumeSource>, Capt
 /// The raw volume of a device, if it has one: a disk's boot code, a BIOS boot partition's content.
 fn raw_source(
     layout: &Layout,
-    device: &Device,
-    roots: &Roots,
+    (device, live): (&Device, &LiveDevice),
     names: &mut Names,
 ) -> Result<Option<VolumeSource>, CaptureError> {
-    let (wanted, path, base_bytes, length_bytes) = match &device.device {
+    let (wanted, length_bytes) = match &device.device {
         DeviceKind::Disk { .. } if matches!(device.content, Content::Table { .. }) => {
-            (format!("{}-boot-code", device.key), disk_path(device, roots), Bytes(0), Bytes(BOOT_CODE_BYTES))
+            (format!("{}-boot-code", device.key), Bytes(BOOT_CODE_BYTES))
         }
-        DeviceKind::Partition { disk, number } => {
-            let Some((parent, start)) = layout.get(disk).and_then(|d| Some((d, bios_boot_start(d, *number)?))) else {
-                return Ok(None);
-            };
-            (format!("{}-bios-boot", device.key), disk_path(parent, roots), start, device.size_bytes)
+        DeviceKind::Partition { disk, number } if is_bios_boot(layout, disk, *number) => {
+            (format!("{}-bios-boot", device.key), live.length)
         }
-        DeviceKind::Disk { .. } => return Ok(None),
+        _ => return Ok(None),
     };
     let name = names.take(&wanted)?;
+    let (path, base_bytes) = (live.disk.clone(), live.start);
     let kind = SourceKind::Raw { path, base_bytes, offset_bytes: Bytes(0), length_bytes };
     Ok(Some(VolumeSource { name, device: device.key.clone(), kind }))
 }
 
-/// Where a partition begins, if it is a BIOS boot partition.
-fn bios_boot_start(disk: &Device, number: u32) -> Option<Bytes> {
-    let DeviceKind::Disk { sector_size_bytes, .. } = disk.device else { return None };
-    match &disk.content {
-        Content::Table { table: PartitionTable::Gpt(Gpt { partitions, .. }) } => {
-            let found = partitions.iter().find(|p| p.number == number && p.type_guid == Guid::BIOS_BOOT)?;
-            gpt_start(found, sector_size_bytes)
+/// Whether a partition is one that a BIOS boot loader lies in.
+fn is_bios_boot(layout: &Layout, disk: &DeviceKey, number: u32) -> bool {
+    match layout.get(disk).map(|disk| &disk.content) {
+        Some(Content::Table { table: PartitionTable::Gpt(gpt) }) => {
+            gpt.partitions.iter().any(|p| p.number == number && p.type_guid == Guid::BIOS_BOOT)
         }
-        // An MBR disk has no such partitions: its core image lies in the gap.
-        Content::Table { table: PartitionTable::Mbr(Mbr { .. }) } => None,
-        _ => None,
-    }
-}
-
-fn gpt_start(partition: &GptPartition, sector: SectorSize) -> Option<Bytes> {
-    partition.first_lba.start_byte(sector)
-}
-
-/// The path by which a disk is read.
-fn disk_path(disk: &Device, roots: &Roots) -> PathBuf {
-    let DeviceKind::Disk { identity, kernel_name, .. } = &disk.device else { return PathBuf::new() };
-    match identity {
-        DiskIdentity { transport: Transport::File, backing: Some(backing), .. } => PathBuf::from(&backing.path),
-        _ => roots.dev.join(kernel_name),
-    }
-}
-
-/// The path by which the device of a filesystem is opened.
-fn partition_path(layout: &Layout, device: &Device, roots: &Roots) -> PathBuf {
-    match &device.device {
-        DeviceKind::Disk { .. } => disk_path(device, roots),
-        DeviceKind::Partition { disk, number } => {
-            let disk = layout.get(disk).map_or_else(PathBuf::new, |disk| disk_path(disk, roots));
-            // The kernel puts a `p` between a name that ends in a digit and a partition's number.
-            let digit_last = disk.to_string_lossy().ends_with(|c: char| c.is_ascii_digit());
-            let separator = if digit_last { "p" } else { "" };
-            PathBuf::from(format!("{}{separator}{number}", disk.display()))
-        }
+        _ => false,
     }
 }
 

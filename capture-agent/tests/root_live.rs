@@ -1,0 +1,161 @@
+//! Captures of files that are written meanwhile. Needs root.
+
+mod support;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bundle::Hash;
+use capture_agent::{CaptureOptions, CaptureReport, WarningKind};
+use linux_io::fs::awkward::noise;
+use support::{TestRepository, root_volume, untar};
+
+/// Small steady numbers, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// The hashes of everything a file ever was, by one writer's record.
+type Versions = HashSet<Hash>;
+
+/// Writes, truncates and extends a file at random, as fsx does, and records the content after each single call.
+fn fsx(path: &Path, bytes_max: u64, seed: u64, stop: &AtomicBool) -> Versions {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut model = fs::read(path).unwrap();
+    let mut versions = Versions::from([Hash::of(&model)]);
+    let mut dice = Dice(seed);
+    while !stop.load(Ordering::Relaxed) {
+        let (offset, length) = (dice.below(bytes_max), dice.below(bytes_max / 8) as usize + 1);
+        if dice.below(4) == 0 {
+            file.set_len(offset).unwrap();
+            model.resize(offset as usize, 0);
+        } else {
+            let bytes = noise(dice.below(1 << 40), length);
+            file.write_all_at(&bytes, offset).unwrap();
+            model.resize(model.len().max(offset as usize + length), 0);
+            model[offset as usize..][..length].copy_from_slice(&bytes);
+        }
+        versions.insert(Hash::of(&model));
+        std::thread::sleep(std::time::Duration::from_micros(dice.below(30_000)));
+    }
+    versions
+}
+
+/// Appends a line to a log now and then; the log is always some number of whole lines.
+fn append(path: &Path, stop: &AtomicBool) {
+    let mut log = OpenOptions::new().append(true).create(true).open(path).unwrap();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        log.write_all(format!("{number:08} a line that says nothing new\n").as_bytes()).unwrap();
+        number += 1;
+        std::thread::sleep(std::time::Duration::from_millis(3));
+    }
+}
+
+fn warned(report: &CaptureReport) -> HashSet<String> {
+    report.warnings.iter().filter(|w| w.kind == WarningKind::Changed).map(|w| w.path.clone()).collect()
+}
+
+#[test]
+fn what_is_warned_of_changed_and_what_is_not_is_as_it_once_was() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: private views of mounts need root");
+        return;
+    }
+    let node = tempfile::tempdir().unwrap();
+    let path = |name: &str| node.path().join(name);
+    for number in 0..300 {
+        fs::write(path(&format!("quiet {number:03}")), noise(number, 1000 * number as usize)).unwrap();
+    }
+    let busy: Vec<(PathBuf, u64)> =
+        [("busy small", 20_000), ("m busy", 200_000), ("r busy", 100), ("z busy large", 3_000_000)]
+            .map(|(name, bytes_max)| (path(name), bytes_max))
+            .to_vec();
+    for (path, _) in &busy {
+        fs::write(path, b"").unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let repository = TestRepository::new();
+    let mut versions: BTreeMap<String, Versions> = BTreeMap::new();
+    let mut reports = Vec::new();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = busy
+            .iter()
+            .enumerate()
+            .map(|(seed, (path, bytes_max))| {
+                let stop = &stop;
+                (path, scope.spawn(move || fsx(path, *bytes_max, seed as u64 + 1, stop)))
+            })
+            .collect();
+        scope.spawn(|| append(&path("log"), &stop));
+        for _ in 0..6 {
+            reports.push(repository.capture(&[root_volume(node.path())], &CaptureOptions::default()).unwrap());
+        }
+        stop.store(true, Ordering::Relaxed);
+        for (path, writer) in writers {
+            let name = format!("/{}", path.file_name().unwrap().to_str().unwrap());
+            versions.insert(name, writer.join().unwrap());
+        }
+    });
+    let final_log = fs::read(path("log")).unwrap();
+    let mut warned_at_all = 0;
+    for report in &reports {
+        let warned = warned(report);
+        warned_at_all += warned.len();
+        for path in &warned {
+            assert!(versions.contains_key(path) || path == "/log", "{path} never changed");
+        }
+        let snapshot = repository.snapshot(report);
+        let stream = snapshot.stream("root");
+        assert_eq!(stream.len() as u64, report.volumes[0].stream_bytes.get(), "with changed files it is still whole");
+        let restored = tempfile::tempdir().unwrap();
+        assert_eq!(untar(stream, restored.path()), "");
+        for entry in snapshot.catalog("root") {
+            let path = entry.entry.display_path();
+            assert_eq!(entry.placed.changed, warned.contains(&path), "{path}");
+            if warned.contains(&path) || path == "/" {
+                continue;
+            }
+            let content = fs::read(restored.path().join(&path[1..])).unwrap();
+            if path == "/log" {
+                assert!(final_log.starts_with(&content), "the log is the beginning of what it became");
+                assert!(content.is_empty() || content.ends_with(b"\n"), "and has whole lines");
+            } else if let Some(versions) = versions.get(&path) {
+                assert!(versions.contains(&Hash::of(&content)), "{path} was never like this, and there is no warning");
+            } else {
+                assert!(content == fs::read(node.path().join(&path[1..])).unwrap(), "{path} did not change");
+            }
+        }
+    }
+    println!("{warned_at_all} warnings in {} captures", reports.len());
+}
+
+#[test]
+fn a_changed_file_costs_its_own_bytes_and_little_more() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: private views of mounts need root");
+        return;
+    }
+    let node = tempfile::tempdir().unwrap();
+    for number in 0..2000 {
+        fs::write(node.path().join(format!("file {number}")), noise(number, 20_000)).unwrap();
+    }
+    let repository = TestRepository::new();
+    let capture = || repository.capture(&[root_volume(node.path())], &CaptureOptions::default()).unwrap();
+    let first = capture();
+    assert!(first.uploaded_bytes.get() > 2000 * 20_000);
+    fs::write(node.path().join("file 1000"), noise(9999, 20_000)).unwrap();
+    let second = capture();
+    // One file changed: the chunk it is in, at most 4 MiB, and the end of the one that holds the directory's time.
+    assert!(second.uploaded_bytes.get() < (4 << 20) + 20_000, "{second:?}");
+    assert!((1..=4).contains(&second.new_chunk_count), "{second:?}");
+}
