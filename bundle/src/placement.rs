@@ -70,6 +70,21 @@ impl Placement {
         }
     }
 
+    /// Knows of these places.
+    pub fn from_places(places: impl IntoIterator<Item = (Hash, ChunkPlace)>) -> Self {
+        let mut placement = Self::new();
+        let mut numbers: HashMap<Hash, u32> = HashMap::new();
+        for (chunk, ChunkPlace { pack, offset, stored_len, content_len }) in places {
+            let pack = *numbers.entry(pack).or_insert_with(|| {
+                placement.packs.push(pack);
+                placement.packs.len() as u32 - 1
+            });
+            let place = PlaceInPack { pack, offset: offset as u32, stored_len, content_len };
+            placement.chunks.entry(chunk).or_insert(place);
+        }
+        placement
+    }
+
     /// Where `chunk` lies.
     pub fn locate(&self, chunk: &Hash) -> Option<ChunkPlace> {
         self.chunks.get(chunk).map(|place| ChunkPlace {
