@@ -21,8 +21,10 @@ mod server;
 mod state;
 mod tls;
 mod tries;
+mod verify;
 
 pub use arm::{Arm, ArmId, ArmRefusal, ArmState, ClaimedPlan};
 pub use error::ServerError;
-pub use server::{Armed, Clock, NodeListing, RehashedSnapshot, Server, VALIDITY_DEFAULT, system_clock};
+pub use server::{Armed, Clock, NodeListing, Server, VALIDITY_DEFAULT, system_clock};
 pub use state::StateError;
+pub use verify::RehashedSnapshot;

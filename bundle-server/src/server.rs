@@ -8,17 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bundle::code::RestoreCode;
-use bundle::node_model::{NodeName, SnapshotId};
-use bundle::repository::{ROOT_KEY_PATH, Repository, RepositoryError, SnapshotListing};
+use bundle::node_model::NodeName;
+use bundle::repository::{ROOT_KEY_PATH, Repository, SnapshotListing};
 use bundle::sign::{self, RootKey};
 use bundle::trust::{Fingerprint, NodeCertificate, NodeFile, NodeSecret, Pin};
-use bundle::{Hash, pack};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ServerError;
 use crate::arm::{Arm, ArmId, ArmState};
 use crate::chunks::ChunkIndex;
-use crate::reads::SnapshotReads;
 use crate::reconcile;
 use crate::state::State;
 
@@ -65,26 +63,6 @@ pub struct NodeListing {
     pub node: NodeName,
     /// What it has.
     pub snapshots: SnapshotListing,
-}
-
-/// What hashing all packs of a snapshot found.
-#[derive(Debug, Default)]
-pub struct RehashedSnapshot {
-    /// Packs that are as they should be.
-    pub good_packs: usize,
-    /// Bytes of them.
-    pub good_bytes: u64,
-    /// What is wrong, for each pack that is not.
-    pub problems: Vec<RepositoryError>,
-    /// Chunks of the snapshot that lie in no pack.
-    pub missing_chunks: Vec<Hash>,
-}
-
-impl RehashedSnapshot {
-    /// Whether all of the snapshot can be restored.
-    pub fn is_whole(&self) -> bool {
-        self.problems.is_empty() && self.missing_chunks.is_empty()
-    }
 }
 
 impl Server {
@@ -239,43 +217,6 @@ impl Server {
             })
         });
         changed.await??
-    }
-
-    /// Hashes every byte of every pack that a snapshot needs, as `rerack arm` does before a restore relies on them,
-    /// and notes when. It works beside a running server.
-    pub async fn rehash_snapshot(
-        &self,
-        node: &NodeName,
-        snapshot: &SnapshotId,
-    ) -> Result<RehashedSnapshot, ServerError> {
-        let index = self.open_index().await?;
-        let reads = SnapshotReads::build(self, &index, node, snapshot).await?;
-        let mut found = RehashedSnapshot { missing_chunks: reads.missing().to_vec(), ..Default::default() };
-        let mut good = Vec::new();
-        for pack in reads.placement().packs() {
-            match self.rehash_pack(pack.hash).await {
-                Ok(bytes) => {
-                    good.push(pack.hash);
-                    found.good_bytes += bytes;
-                }
-                Err(problem) => found.problems.push(problem),
-            }
-        }
-        found.good_packs = good.len();
-        let now = self.now();
-        index.run(move |index| index.set_verified(&good, now)).await??;
-        Ok(found)
-    }
-
-    async fn rehash_pack(&self, name: Hash) -> Result<u64, RepositoryError> {
-        let bytes = self.repository.pack(&name).await?;
-        let length = bytes.len() as u64;
-        let object = bundle::repository::ObjectName::Pack(name);
-        match tokio::task::spawn_blocking(move || pack::verify(&bytes, &name)).await {
-            Ok(Ok(_)) => Ok(length),
-            Ok(Err(source)) => Err(RepositoryError::Pack { object, source: Box::new(source) }),
-            Err(_) => Err(RepositoryError::Missing(object)),
-        }
     }
 
     /// Opens the chunk index and brings it up to date with what lies in the repository.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bundle::node_model::VolumeName;
 use bundle::repository::{RepositoryInfo, SnapshotParts, VerifiedSnapshot};
 use bundle::testing::{SnapshotBuilder, TestFile, noise, some_files};
+use bundle::verify::Depth;
 use bundle::{Hash, frame};
 use common::{TestServer, commit, refusal, settled, snapshot_id, upload, upload_packs};
 use server_api::{ClientError, ErrorCode};
@@ -319,6 +320,30 @@ async fn hashing_a_snapshots_packs_finds_a_flipped_bit() {
     fs::write(&path, bytes).unwrap();
     let found = server.server.rehash_snapshot(&node.name, &id).await.unwrap();
     assert_eq!(found.problems.len(), 1, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_notes_when_each_good_pack_was_seen_and_leaves_bad_ones_as_they_were() {
+    let server = TestServer::start().await;
+    let node = server.add_node("web-03").await;
+    node.capture(&server, "5af0").await;
+    let pack = server.server.repository().packs().await.unwrap()[0];
+    let path = server.directory.join(format!("packs/{}/{}", &pack.name.to_string()[..2], pack.name));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let reader = node.client(&server.connect().await).reader().clone();
+    let seen = async || {
+        let check = reader.check(&snapshot_id("5af0")).await.unwrap();
+        check.packs.into_iter().map(|pack| (pack.pack, pack.verified_at.unwrap())).collect::<Vec<_>>()
+    };
+    let before = seen().await;
+    server.advance(1000);
+    let report = server.server.verify(Depth::Full, |_| {}).await.unwrap();
+    assert!(!report.is_clean());
+    for ((name, earlier), (_, later)) in before.into_iter().zip(seen().await) {
+        assert_eq!(earlier == later, name == pack.name, "{name}: {earlier}, then {later}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

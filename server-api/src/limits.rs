@@ -11,8 +11,8 @@ pub const COMMIT_BODY_BYTES_MAX: usize = 17 << 20;
 /// Any other JSON request: a machine identity, a claim with its disks.
 pub const JSON_BODY_BYTES_MAX: usize = 256 << 10;
 
-/// One batch of events.
-pub const EVENTS_BODY_BYTES_MAX: usize = 1 << 20;
+/// One batch of events: some hundreds, of which a plan may be as long as the longest line.
+pub const EVENTS_BODY_BYTES_MAX: usize = 8 << 20;
 
 /// Events kept of one restore. What a restore says fits many times; a stuck one cannot fill the disk.
 pub const EVENTS_STORED_BYTES_MAX: u64 = 64 << 20;

@@ -6,19 +6,15 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::IntoResponse;
-use bundle::Hash;
-use bundle::frame;
+use bundle::export::ExportForm;
 use bundle::node_model::{VolumeKind, VolumeName};
-use bytes::Bytes;
-use futures::{StreamExt, stream};
-use server_api::{ErrorCode, PlacedChunk};
+use bundle::placement::{ChunkPlace, Placement};
+use futures::TryStreamExt;
+use server_api::{ErrorCode, SnapshotPlacement};
 
 use super::refusal::{Refusal, told};
 use super::snapshots::parse_snapshot;
-use super::{App, Reply, Shared};
-
-/// Chunks read and checked at once for one answer: at most 16 MiB of frames and as much content.
-const CHUNKS_AT_ONCE: usize = 4;
+use super::{Reply, Shared};
 
 pub(super) async fn whole(
     State(app): Shared,
@@ -43,42 +39,23 @@ pub(super) async fn whole(
         return Err(not_found());
     }
     let reads = app.reads.get(&app.server, &app.index, &node, &id).await?;
-    let placement = reads.placement();
-    let mut frames: Vec<(Hash, PlacedChunk)> = Vec::new();
-    for row in app.server.repository.chunk_list(volume).await? {
-        let Some(placed) = placement.find(&row.hash) else {
-            return Err(Refusal::new(ErrorCode::Damaged, format!("chunk {} lies in no pack", row.hash)));
-        };
-        frames.push((placement.pack_of(placed).hash, *placed));
-    }
-    let length: u64 = frames.iter().map(|(_, placed)| u64::from(placed.stored_len)).sum();
+    let placement = places_in(reads.placement());
+    let stream = app.server.repository.export(volume, &placement, ExportForm::Compressed).await?;
     let head = [
         (CONTENT_TYPE, "application/zstd".to_owned()),
-        (CONTENT_LENGTH, length.to_string()),
+        (CONTENT_LENGTH, stream.len_bytes().to_string()),
         (CONTENT_DISPOSITION, format!("attachment; filename=\"{node}-{file}\"")),
     ];
-    let checked = stream::iter(frames)
-        .map(move |(pack, placed)| {
-            let app = std::sync::Arc::clone(&app);
-            async move { app.checked_frame(pack, placed).await }
-        })
-        .buffered(CHUNKS_AT_ONCE);
-    Ok((head, Body::from_stream(checked)).into_response())
+    let watched = stream.inspect_err(move |error| {
+        tracing::warn!(%node, file, error = told(error), "a volume became unreadable while it was sent");
+    });
+    Ok((head, Body::from_stream(watched)).into_response())
 }
 
-impl App {
-    async fn checked_frame(&self, pack: Hash, placed: PlacedChunk) -> std::io::Result<Bytes> {
-        let range = placed.offset..placed.offset + u64::from(placed.stored_len);
-        let frame = self.server.repository.pack_range(&pack, range).await.map_err(|error| {
-            tracing::warn!(%pack, error = told(&error), "a pack became unreadable while it was sent");
-            std::io::Error::other(error)
-        })?;
-        let check = move || {
-            frame::decompress_exact(&frame, placed.content_len, &placed.hash).map(|_| frame).map_err(|error| {
-                tracing::warn!(%pack, chunk = %placed.hash, error = told(&error), "a chunk is damaged");
-                std::io::Error::other(error)
-            })
-        };
-        tokio::task::spawn_blocking(check).await.map_err(std::io::Error::other)?
-    }
+fn places_in(placement: &SnapshotPlacement) -> Placement {
+    Placement::from_places(placement.chunks().iter().map(|placed| {
+        let pack = placement.pack_of(placed).hash;
+        let (offset, stored_len, content_len) = (placed.offset, placed.stored_len, placed.content_len);
+        (placed.hash, ChunkPlace { pack, offset, stored_len, content_len })
+    }))
 }

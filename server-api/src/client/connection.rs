@@ -1,6 +1,7 @@
 //! Finding a server and making sure that it is the right one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bundle::code::RestoreCode;
 use bundle::node_model::{MachineIdentity, NodeName};
@@ -19,6 +20,9 @@ use super::transport::{Answer, Patience, Request, Transport};
 use crate::limits::JSON_ANSWER_BYTES_MAX;
 use crate::{API_VERSION, Hello, OpenAnswer, OpenRequest, ServerUrl, routes};
 
+/// How long the other servers are waited for once one has answered.
+const OTHERS_WAIT: Duration = Duration::from_secs(2);
+
 /// The servers of one repository, of which at least one has answered and proved that it is the repository's.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -28,13 +32,14 @@ pub struct Connection {
 #[derive(Debug)]
 struct Inner {
     transport: Transport,
+    /// Those that answered well, the first to do so first.
     servers: Vec<ServerUrl>,
-    control: ServerUrl,
     root: PublicKey,
 }
 
 impl Connection {
-    /// Asks all servers together; the first that answers well is used for everything but bulk reads.
+    /// Asks all servers together. The first that answers well is used for everything but bulk reads; others that
+    /// answer well soon after it are used for those too.
     ///
     /// # Errors
     /// With one server its error, with several [`ClientError::NoneUsable`] of all.
@@ -57,7 +62,6 @@ impl Connection {
                 Err(error) => errors.push(error),
             }
         }
-        drop(asked);
         let Some((control, root)) = found else {
             return Err(match errors.len() {
                 0 => ClientError::NoServer,
@@ -65,15 +69,27 @@ impl Connection {
                 _ => ClientError::NoneUsable(errors),
             });
         };
-        Ok(Self { inner: Arc::new(Inner { transport, servers: servers.to_vec(), control, root }) })
+        let mut usable = vec![control];
+        let others = async {
+            while let Some((server, answer)) = asked.next().await {
+                match answer {
+                    Ok(_) => usable.push(server.clone()),
+                    Err(error) => tracing::warn!(%error, "this server is not used"),
+                }
+            }
+        };
+        // Who takes longer is not worth waiting for.
+        let _ = tokio::time::timeout(OTHERS_WAIT, others).await;
+        drop(asked);
+        Ok(Self { inner: Arc::new(Inner { transport, servers: usable, root }) })
     }
 
     /// The server used for everything but bulk reads.
     pub fn server(&self) -> &ServerUrl {
-        &self.inner.control
+        &self.inner.servers[0]
     }
 
-    /// All servers given. Bulk reads may be asked of any; each proves anew that it belongs to the repository.
+    /// All servers that answered well, [`Connection::server`] first. Bulk reads may be asked of any.
     pub fn servers(&self) -> &[ServerUrl] {
         &self.inner.servers
     }
@@ -106,7 +122,7 @@ impl Connection {
     }
 
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Answer, ClientError> {
-        self.send_to(&self.inner.control, request).await
+        self.send_to(self.server(), request).await
     }
 
     pub(super) async fn send_to(&self, server: &ServerUrl, request: Request<'_>) -> Result<Answer, ClientError> {
