@@ -12,12 +12,13 @@ use crate::PlanSource;
 pub struct Policy {
     /// What is restored.
     pub source: PlanSource,
-    /// Which disk takes the place of which captured one, where a person or a command line said so.
+    /// Which disk takes the place of which captured one, where a person or a command line said so. A run that goes
+    /// on under a claim names the claim's disks here: they are no longer blank, and only the claim knows them.
     pub mapping: BTreeMap<DeviceKey, DiskId>,
     /// Foreign signatures that may be erased, each named together with the disk it lies on.
     pub foreign_allowed: Vec<AllowedForeign>,
     /// Whether this machine may take the node's identity although it is not the recorded machine: the node was
-    /// named, on the screen, on the command line or by the arm.
+    /// named, on the screen, on the command line or by the arm. Without it such a plan has a blocker.
     pub other_machine_allowed: bool,
     /// Devices that may come back empty although they held something.
     pub accept_loss: BTreeSet<DeviceKey>,

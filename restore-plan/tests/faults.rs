@@ -195,6 +195,11 @@ fn fault_47_a_disk_seen_by_two_paths_is_no_target() {
     assert!(matches!(error, PlanError::DuplicateIdentity { .. }), "{error}");
     let error = refused(&node, &machine(&node, vec![disk("sda", "X", 9 * GIB), disk("sdb", "X", 9 * GIB)]), &policy());
     assert!(matches!(error, PlanError::Ambiguous { .. }), "{error}");
+    // One path is in use already: that makes the other no better.
+    let mut paths = vec![disk("sda", "X", 9 * GIB), disk("sdb", "X", 9 * GIB)];
+    paths[0].held_by = vec![HeldBy { device: "sda1".into(), reason: "mounted at /srv".into() }];
+    let error = refused(&node, &machine(&node, paths), &policy());
+    assert!(matches!(error, PlanError::DuplicateIdentity { .. }), "{error}");
 }
 
 #[test]
