@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use linux_io::modules::{ModuleIndex, ModuleLoader, device_modaliases};
+use linux_io::modules::{ModuleError, ModuleIndex, ModuleLoader, device_modaliases};
 use linux_io::uevent::UeventListener;
 
 use crate::log;
+
+/// A CPU's alias lists all it can do; so much of one tells which device it is.
+const ALIAS_CHARS_SHOWN: usize = 60;
 
 /// Loads drivers. Clones share what they know.
 #[derive(Debug, Clone)]
@@ -34,11 +37,16 @@ impl Drivers {
     /// Loads what claims `wanted`, and logs it.
     pub fn load(&self, wanted: &str) {
         let (loaded, failed) = self.lock().load(wanted);
+        let alias: String = wanted.chars().take(ALIAS_CHARS_SHOWN).collect();
         if !loaded.is_empty() {
-            log::line(&format!("loaded {} for {wanted}", loaded.join(", ")));
+            log::line(&format!("loaded {} for {alias}", loaded.join(", ")));
         }
-        for error in failed {
-            let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        let left_out: Vec<&str> = failed.iter().filter_map(ModuleError::left_out).collect();
+        if !left_out.is_empty() {
+            log::line(&format!("not in this image: {} for {alias}", left_out.join(", ")));
+        }
+        for error in failed.iter().filter(|error| error.left_out().is_none()) {
+            let source = std::error::Error::source(error).map(|source| format!(": {source}"));
             let hint = error.hint().map(|hint| format!(" ({hint})"));
             log::line(&format!("{error}{}{}", source.unwrap_or_default(), hint.unwrap_or_default()));
         }

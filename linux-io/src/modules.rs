@@ -62,6 +62,15 @@ pub enum ModuleError {
 }
 
 impl ModuleError {
+    /// The module, if it is one that this image was built without. Most machines have devices that a restore does
+    /// not need.
+    pub fn left_out(&self) -> Option<&str> {
+        match self {
+            Self::Open { module, source, .. } if source.kind() == io::ErrorKind::NotFound => Some(module),
+            _ => None,
+        }
+    }
+
     /// What to do about it, for operators.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -190,6 +199,7 @@ mod tests {
         assert_eq!(failed.len(), 1);
         assert!(failed[0].to_string().starts_with("cannot open the module a at "), "{}", failed[0]);
         assert!(failed[0].hint().is_some());
+        assert_eq!(failed[0].left_out(), Some("a"));
         assert!(loader.load("a").1.is_empty(), "tried once");
         loader.forget();
         assert_eq!(loader.load("a").1.len(), 1, "and again when asked");
