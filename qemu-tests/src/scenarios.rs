@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{Error, Lab, host};
 
 mod boot;
+mod restore;
 
 /// What a scenario ended with.
 #[derive(Debug)]
@@ -65,6 +66,30 @@ pub fn all() -> Vec<Scenario> {
             about: "the boot image (RERACK_ISO) starts by UEFI with Secure Boot on",
             needs: &["qemu-system-x86_64"],
             play: boot::iso_uefi_secure_boot,
+        },
+        Scenario {
+            name: "interactive-bios",
+            about: "an operator brings a lost node back at the console of a BIOS machine",
+            needs: NODE_TOOLS,
+            play: restore::interactive_bios,
+        },
+        Scenario {
+            name: "unattended-uefi",
+            about: "an armed server and kernel arguments bring a UEFI node back with nobody there",
+            needs: NODE_TOOLS,
+            play: restore::unattended_uefi,
+        },
+        Scenario {
+            name: "killed-in-data",
+            about: "a machine loses power in the data phase, and the next start finishes the restore",
+            needs: NODE_TOOLS,
+            play: restore::killed_in_data,
+        },
+        Scenario {
+            name: "no-consent",
+            about: "a wrong code, an empty Enter and a wrong serial number leave the disk unwritten",
+            needs: NODE_TOOLS,
+            play: restore::no_consent,
         },
     ]
 }
