@@ -247,6 +247,11 @@ impl Session {
         let failed = |error: crate::planning::PlanningError| {
             Stop::trouble("The node cannot be restored onto this machine", chain(&error), error.hint())
         };
+        // The disks of a claim that erased them are no longer blank: they are told apart by the claim.
+        if let Some(claim) = answer.claim.as_ref().filter(|claim| claim.erased) {
+            let captured = proven.snapshot.manifest().spec.layout.disks().map(|disk| disk.key.clone());
+            policy.mapping = captured.zip(claim.disks.iter().cloned()).collect();
+        }
         let plan = make_plan(proven, inventory, &policy).map_err(failed)?;
         let goes_on = answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(&plan));
         if !goes_on {
