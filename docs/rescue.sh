@@ -79,8 +79,9 @@ hex_bytes() {
 	od -A n -v -t x1
 }
 
-# awk functions shared by those who read binary layouts: bytes come as hexadecimal pairs, numbers are little-endian.
-awk_bytes='
+# What is shared by those who read binary layouts, a record at a time: bytes come as hexadecimal pairs, numbers are
+# little-endian. `take` is called with each record of `need` bytes in b[0], b[1], ...
+awk_records='
 	function byte(pair) {
 		return (index("0123456789abcdef", substr(pair, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(pair, 2, 1)) - 1
 	}
@@ -92,7 +93,12 @@ awk_bytes='
 		for (i = 0; i < count; i++) all = all b[from + i]
 		return all
 	}
-	{ for (i = 1; i <= NF; i++) b[n++] = $i }
+	{
+		for (i = 1; i <= NF; i++) {
+			b[n++] = $i
+			if (n == need) { take(); taken++; n = 0 }
+		}
+	}
 '
 
 # Prints `chunk pack offset stored_length content_length` for every chunk of every pack.
@@ -101,37 +107,46 @@ index_packs() {
 		case $pack in *'#'*) continue ;; esac
 		[ -f "$pack" ] || continue
 		size=$(wc -c <"$pack")
-		length=$(tail -c 12 "$pack" | hex_bytes | awk "$awk_bytes"'
-			END { if (n == 12 && text(4, 8) == "52525041434b3031") print number(0, 4); else print 0 }')
+		length=$(tail -c 12 "$pack" | hex_bytes | awk "$awk_records"'
+			function take() { if (text(4, 8) == "52525041434b3031") length_ = number(0, 4) }
+			BEGIN { need = 12 }
+			END { print length_ + 0 }')
 		if [ "$length" -lt 68 ] || [ "$length" -gt "$size" ]; then
 			echo "rescue.sh: $pack has no index; what it holds is left out" >&2
 			continue
 		fi
-		tail -c "$length" "$pack" | hex_bytes | awk -v pack="${pack#"$repository"/}" "$awk_bytes"'
-			END {
-				rows = number(12, 4)
-				if (text(0, 8) != "52525041434b3031" || n != 16 + 40 * rows + 12 || b[10] != "00") {
-					print "rescue.sh: the index of " pack " is not one this script reads" > "/dev/stderr"
-					exit
-				}
-				for (row = 0; row < rows; row++) {
-					at = 16 + 40 * row
-					stored = number(at + 32, 4)
-					print text(at, 32), pack, offset + 0, stored, number(at + 36, 4)
+		tail -c "$length" "$pack" | hex_bytes | awk -v pack="${pack#"$repository"/}" "$awk_records"'
+			function take(   stored) {
+				if (taken == 0) {
+					# The header: magic, version, cipher suite 0, number of rows.
+					if (text(0, 8) != "52525041434b3031" || number(8, 2) != 1 || b[10] != "00") exit
+					rows = number(12, 4)
+					need = 40
+				} else if (taken <= rows) {
+					stored = number(32, 4)
+					print text(0, 32), pack, offset + 0, stored, number(36, 4)
 					offset += stored
 				}
+			}
+			BEGIN { need = 16 }
+			END {
+				# The trailer has 12 bytes: less than a row.
+				if (rows == 0 || taken != rows + 1 || n != 12)
+					print "rescue.sh: the index of " pack " is not one this script reads" > "/dev/stderr"
 			}'
 	done
 }
 
 # Prints `chunk content_length` for every row of a list segment.
 list_rows() {
-	hex_bytes <"$1" | awk "$awk_bytes"'
-		END {
-			rows = number(12, 4)
-			if (text(0, 8) != "52524c4953543031" || number(10, 2) != 64 || n != 64 + 64 * rows) exit 1
-			for (row = 1; row <= rows; row++) print text(64 * row + 8, 32), number(64 * row + 4, 4)
-		}'
+	hex_bytes <"$1" | awk "$awk_records"'
+		function take() {
+			if (taken > 0) print text(8, 32), number(4, 4)
+			else if (text(0, 8) == "52524c4953543031" && number(8, 2) == 1 && number(10, 2) == 64) rows = number(12, 4)
+			else exit
+		}
+		BEGIN { need = 64 }
+		END { exit !(rows > 0 && taken == rows + 1 && n == 0) }'
 }
 
 # Writes the reads that make up the volume, in order, to $work/reads: `pack offset length`. What lies together is read

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use node_model::{NodeName, SnapshotId, VolumeName};
+use node_model::{NodeName, SnapshotId, VolumeKind, VolumeName};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
@@ -13,7 +13,7 @@ use super::{ObjectName, Repository, RepositoryError, SnapshotError, SnapshotPart
 use crate::Hash;
 use crate::document::SIGNED_DOCUMENT_BYTES_MAX;
 use crate::limits::SEGMENT_BYTES_MAX;
-use crate::list::{self, ListRow};
+use crate::list::{self, ListError, ListRow};
 use crate::manifest::{MANIFEST_BYTES_MAX, ManifestVolume};
 use crate::pack::PackIndex;
 use crate::placement::ChunkPlace;
@@ -22,6 +22,8 @@ use crate::sign::SIGNATURE_BYTES_MAX;
 
 /// How many small objects are asked for at once. A local directory does not care; an object store's latency does.
 const READS_AT_ONCE: usize = 16;
+/// How many segments of a list are under way at once: at most 16 MiB.
+const LIST_READS_AT_ONCE: usize = 4;
 
 /// What the receipt says of a snapshot, without its manifest having been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,21 +163,32 @@ impl Repository {
         self.get_named(&ObjectName::Catalog(*name), name).await
     }
 
-    /// The whole chunk list of a volume, checked against the stream's length.
+    /// The whole chunk list of a volume, checked as a restore will check it: its segments follow on each other, its
+    /// rows make a stream of the volume's kind, and they add up to the stream's length.
     pub async fn chunk_list(&self, volume: &ManifestVolume) -> Result<Vec<ListRow>, RepositoryError> {
-        let name = &volume.volume.name;
-        let segments: Vec<Bytes> = stream::iter(volume.lists.clone())
-            .map(|segment| async move { self.list_segment(&segment).await })
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let rows = list::read_list(segments.iter().map(|segment| &segment[..]))
-            .map_err(|source| RepositoryError::List { volume: name.clone(), source })?;
-        let found = rows.iter().map(|row| u64::from(row.content_len)).sum();
+        let wrong = |source| RepositoryError::List { volume: volume.volume.name.clone(), source };
         let expected = volume.volume.stream_bytes.get();
-        if found != expected {
-            return Err(RepositoryError::ListLength { volume: name.clone(), expected, found });
+        let mut segments = stream::iter(volume.lists.clone())
+            .map(|segment| async move { self.list_segment(&segment).await })
+            .buffered(LIST_READS_AT_ONCE);
+        let (mut rows, mut found): (Vec<ListRow>, u64) = (Vec::new(), 0);
+        // A manifest may name one segment thousands of times: what does not follow is not gathered.
+        while let Some(bytes) = segments.try_next().await? {
+            let segment = list::read_segment(&bytes).map_err(wrong)?;
+            if segment.first_row != rows.len() as u64 {
+                return Err(wrong(ListError::Segment { why: "it does not follow on the one before it" }));
+            }
+            found += segment.rows.iter().map(|row| u64::from(row.content_len)).sum::<u64>();
+            rows.extend(segment.rows);
         }
+        if found != expected {
+            return Err(RepositoryError::ListLength { volume: volume.volume.name.clone(), expected, found });
+        }
+        match &volume.volume.volume {
+            VolumeKind::Files { entry_count, .. } => list::check_files(&rows, *entry_count),
+            VolumeKind::Raw { length_bytes, .. } => list::check_raw(&rows, length_bytes.get()),
+        }
+        .map_err(wrong)?;
         Ok(rows)
     }
 

@@ -153,6 +153,37 @@ async fn nothing_is_committed_that_refers_to_what_is_not_there() {
 }
 
 #[tokio::test]
+async fn lists_that_a_restore_would_refuse_are_not_committed() {
+    let bench = Bench::new().await;
+    type Edit = fn(&mut Manifest);
+    let edits: [(&str, Edit); 4] = [
+        ("a segment twice", |m| {
+            let again = m.volumes[1].lists[0];
+            m.volumes[1].lists.push(again);
+        }),
+        ("another length", |m| m.volumes[1].volume.stream_bytes = node_model::Bytes(4096)),
+        ("another volume's list", |m| m.volumes[1].lists = m.volumes[0].lists.clone()),
+        ("a files list as a raw volume", |m| {
+            m.volumes[0].lists = m.volumes[1].lists.clone();
+            m.volumes[0].volume.stream_bytes = m.volumes[1].volume.stream_bytes;
+            m.volumes[0].volume.volume = node_model::VolumeKind::Raw {
+                offset_bytes: node_model::Bytes(0),
+                length_bytes: m.volumes[1].volume.stream_bytes,
+            };
+        }),
+    ];
+    let mut shown = Vec::new();
+    for (case, edit) in edits {
+        let built = bench.small("x").edit(edit).build(&bench.repository);
+        built.upload(&bench.repository).await;
+        let signed = built.signed(&bench.repository);
+        let refused = bench.repository.commit(&signed, |_| true, &root_key(), some_time()).await.unwrap_err();
+        shown.push(format!("== {case}\n{}", bench.pin(&refused)));
+    }
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[tokio::test]
 async fn a_manifest_without_a_receipt_is_no_snapshot_and_stands_in_nobodys_way() {
     let bench = Bench::new().await;
     let leftover = bench.path(&ObjectName::Manifest(bench.node.clone(), "x".parse().unwrap()));
