@@ -21,8 +21,8 @@ use crate::{CaptureError, CaptureOptions, Sink};
 use budget::Budget;
 
 /// Bytes of chunks on their way for each thread, so that each has one in hand and one waiting, and at most in all.
-const BUDGET_BYTES_PER_THREAD: u64 = 10 << 20;
-const BUDGET_BYTES_MAX: u64 = 40 << 20;
+const BUDGET_BYTES_PER_THREAD: u64 = 8 << 20;
+const BUDGET_BYTES_MAX: u64 = 24 << 20;
 
 /// What all threads of a pipeline share.
 pub(crate) struct Pipeline<'a> {
