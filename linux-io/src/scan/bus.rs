@@ -36,16 +36,17 @@ pub(super) fn disk_path(disk: &Path) -> Option<String> {
     let mut path = format!("pci-{}", parts[pci]);
     let below = &parts[pci + 1..];
     let up_to = |index: usize| parts[..=pci + 1 + index].iter().collect::<std::path::PathBuf>();
-    if let Some(at) = below.iter().position(|part| part.starts_with("ata") && part[3..].parse::<u32>().is_ok()) {
+    let ata = below.iter().position(|part| part.strip_prefix("ata").is_some_and(|rest| rest.parse::<u32>().is_ok()));
+    if let Some(at) = ata {
+        // The number in the name counts all controllers' ports; this one counts its own controller's.
         let port = attribute(&up_to(at).join("ata_port").join(&below[at]).join("port_no"));
         path += &format!("-ata-{}", port.as_deref().unwrap_or("unknown"));
-    } else if let Some(usb) = below
-        .iter()
-        .rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()) && part.contains('-') && part.contains(':'))
-    {
+    }
+    let is_interface = |part: &&String| part.starts_with(|c: char| c.is_ascii_digit()) && part.contains('-');
+    if let Some(usb) = below.iter().rfind(|part| is_interface(part) && part.contains(':')) {
         path += &format!("-usb-{usb}");
     }
-    if let Some(address) = below.iter().rfind(|part| is_scsi_address(part)) {
+    if let Some(address) = below.iter().rfind(|part| ata.is_none() && is_scsi_address(part)) {
         let without_host = address.split_once(':').map_or("", |(_, rest)| rest);
         path += &format!("-scsi-{without_host}");
     }

@@ -178,10 +178,15 @@ impl DiskLayout {
     }
 
     fn partition_content(&mut self, disk: &Disk, region: Region, kind: Guid) -> Result<Content, ScanError> {
-        if kind == Guid::BIOS_BOOT || kind == PREP_BOOT {
+        if kind == Guid::BIOS_BOOT {
             return Ok(Content::Raw);
         }
         let device = region_name(disk, region.number);
+        if kind == PREP_BOOT {
+            let what = "a PReP boot partition".to_owned();
+            self.unsupported.push(Unsupported { device, what });
+            return Ok(Content::Unknown);
+        }
         let found = probed(disk, region, &device)?;
         // Boot sectors of filesystems look like small partition tables to some versions of blkid.
         let contents: Vec<&Found> = match found.iter().any(|found| !found.is_table) {
@@ -193,7 +198,10 @@ impl DiskLayout {
             Ok(Content::Unknown)
         };
         let one = match contents[..] {
-            [] => return Ok(Content::Unknown),
+            [] => {
+                self.warnings.push(format!("{device}: nothing is recognised on it; a restore brings it back empty"));
+                return Ok(Content::Unknown);
+            }
             [one] => one,
             [..] => {
                 let kinds: Vec<String> = contents.iter().map(|found| found.for_people()).collect();
