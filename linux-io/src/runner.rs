@@ -442,8 +442,12 @@ mod tests {
         assert!(matches!(error, RunError::TimedOut { .. }), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10));
         std::thread::sleep(Duration::from_millis(50));
-        let left = Tool::new("pgrep").args(["-f", &format!("^sleep {marker}")]).accept_exit(1).run().unwrap();
-        assert_eq!(left.text(), "", "no child outlives its parent");
+        let is_left = |process: &std::fs::DirEntry| {
+            let argv = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            argv == format!("sleep\0{marker}\0").into_bytes()
+        };
+        let left = std::fs::read_dir("/proc").unwrap().flatten().filter(is_left).count();
+        assert_eq!(left, 0, "no child outlives its parent");
     }
 
     #[test]

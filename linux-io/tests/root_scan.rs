@@ -235,7 +235,7 @@ fn what_cannot_be_captured_yet_is_named() {
     }
     let mut node = TestNode::new(SectorSize::B512);
     node.unmount();
-    Tool::new("mkfs.btrfs").args(["-q", "-f"]).arg(node.partition(2)).run().unwrap();
+    Tool::new("mkfs.ext4").args(["-q", "-F", "-O", "bigalloc"]).arg(node.partition(2)).run().unwrap();
     // The head of a LUKS2 header.
     let claimed = node.claimed.as_ref().unwrap();
     claimed.zero(58 * MIB..60 * MIB).unwrap();
@@ -247,7 +247,7 @@ fn what_cannot_be_captured_yet_is_named() {
     claimed.flush().unwrap();
     let scan = node.scan(node.device(), SectorSize::B512);
     let said: Vec<String> = scan.unsupported.iter().map(|unsupported| unsupported.what.clone()).collect();
-    assert_eq!(said, ["a LUKS container", "a btrfs filesystem"]);
+    assert_eq!(said, ["a LUKS container", "an ext4 filesystem with clusters (bigalloc)"]);
     let name = node.partition(1).file_name().unwrap().to_string_lossy().into_owned();
     assert_eq!(scan.unsupported[0].device, name);
 }
