@@ -16,6 +16,8 @@ use crate::supervisor::Choice;
 const CONSOLES_MAX: usize = 8;
 /// A line of an answer is a letter; more is thrown away.
 const ANSWER_BYTES_MAX: usize = 256;
+/// What is asked below the menu.
+const PROMPT: &str = "Type a letter, then Enter: ";
 /// How soon a menu that is hidden lets go of its console.
 const LET_GO_MS: u16 = 200;
 
@@ -97,7 +99,7 @@ fn listen(console: &Console, gone: &AtomicBool, chosen: impl Fn(Choice)) {
     let Ok(mut device) = File::open(console.device()) else { return };
     make_cooked(&device);
     let mut line = Vec::new();
-    console.print("Type a letter, then Enter: ");
+    console.print(PROMPT);
     while !gone.load(Ordering::SeqCst) {
         let mut waiting = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
         match poll(&mut waiting, PollTimeout::from(LET_GO_MS)) {
@@ -115,10 +117,13 @@ fn listen(console: &Console, gone: &AtomicBool, chosen: impl Fn(Choice)) {
                 }
                 continue;
             }
-            match Choice::typed(&String::from_utf8_lossy(&line)) {
-                Some(choice) if !gone.load(Ordering::SeqCst) => chosen(choice),
-                _ => console.print("Type a letter, then Enter: "),
+            let choice = Choice::typed(&String::from_utf8_lossy(&line));
+            if gone.load(Ordering::SeqCst) {
+                return;
             }
+            // Asked again in any case: a choice may be one that is not offered here.
+            console.print(PROMPT);
+            choice.into_iter().for_each(&chosen);
             line.clear();
         }
     }

@@ -319,13 +319,13 @@ impl Supervisor {
     }
 
     fn chosen(&mut self, console: usize, choice: Choice) -> Vec<Action> {
-        let State::Menu { text, .. } = &self.state else { return Vec::new() };
+        if !matches!(self.state, State::Menu { .. }) {
+            return Vec::new();
+        }
         match choice {
             Choice::Reboot => vec![Action::HideMenu, Action::Reboot],
             Choice::PowerOff => vec![Action::HideMenu, Action::PowerOff],
-            Choice::Shell if !self.policy.shell => {
-                vec![Action::ShowMenu { console: Some(console), text: text.clone() }]
-            }
+            Choice::Shell if !self.policy.shell => Vec::new(),
             Choice::Shell => match self.screens.get_mut(console) {
                 Some(screen) => {
                     screen.shell = true;
