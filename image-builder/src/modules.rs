@@ -111,6 +111,9 @@ impl Catalog {
     }
 }
 
+/// The indexes that init and busybox read. The binary ones are for kmod, which is not in the image.
+const INDEXES: [&str; 4] = ["modules.alias", "modules.builtin", "modules.dep", "modules.softdep"];
+
 /// Has the kernel's own tool write the indexes over the selected modules alone.
 fn index(base: &Base, modules: &BTreeSet<String>) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let stage = tempfile::tempdir().map_err(Error::file("make a folder in", std::env::temp_dir()))?;
@@ -130,12 +133,9 @@ fn index(base: &Base, modules: &BTreeSet<String>) -> Result<BTreeMap<String, Vec
     program::run("depmod", depmod.arg("-b").arg(stage.path()).arg(&base.kernel_release))?;
 
     let mut indexes = BTreeMap::new();
-    for entry in fs::read_dir(&dir).map_err(Error::file("list", &dir))?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // The descriptions of built-in modules serve nobody at boot.
-        if name.starts_with("modules.") && name != "modules.builtin.modinfo" {
-            indexes.insert(name, fs::read(entry.path()).map_err(Error::file("read", entry.path()))?);
-        }
+    for name in INDEXES {
+        let path = dir.join(name);
+        indexes.insert(name.to_owned(), fs::read(&path).map_err(Error::file("read", path))?);
     }
     Ok(indexes)
 }

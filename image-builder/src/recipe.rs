@@ -21,7 +21,7 @@ pub(crate) const PACKAGES: [&str; 13] = [
 ];
 
 /// Programs that the engine calls, as `(path, why)`. Their libraries come along.
-pub(crate) const PROGRAMS: [(&str, &str); 19] = [
+pub(crate) const PROGRAMS: [(&str, &str); 18] = [
     ("usr/sbin/mke2fs", "makes ext4"),
     ("usr/sbin/e2fsck", "checks ext4, replays its journal"),
     ("usr/sbin/tune2fs", "sets what mke2fs cannot"),
@@ -40,11 +40,10 @@ pub(crate) const PROGRAMS: [(&str, &str); 19] = [
     ("usr/sbin/wipefs", "removes signatures"),
     ("usr/bin/lsblk", "shows an operator what is there"),
     ("usr/bin/busybox", "shell and small tools; modprobe for the kernel's own requests"),
-    ("usr/bin/kmod", "lists and loads modules"),
 ];
 
 /// Other names of those programs, as `(link, target)`.
-pub(crate) const PROGRAM_LINKS: [(&str, &str); 9] = [
+pub(crate) const PROGRAM_LINKS: [(&str, &str); 8] = [
     ("usr/sbin/mkfs.ext2", "mke2fs"),
     ("usr/sbin/mkfs.ext3", "mke2fs"),
     ("usr/sbin/mkfs.ext4", "mke2fs"),
@@ -53,8 +52,7 @@ pub(crate) const PROGRAM_LINKS: [(&str, &str); 9] = [
     ("usr/sbin/fsck.vfat", "fsck.fat"),
     ("usr/sbin/e2label", "tune2fs"),
     // The kernel starts this one when a filesystem or a character set is asked for.
-    ("usr/sbin/modprobe", "../bin/kmod"),
-    ("usr/sbin/lsmod", "../bin/kmod"),
+    ("usr/sbin/modprobe", "../bin/busybox"),
 ];
 
 /// Libraries that are opened by name at run time, which no ELF header tells, as `(name, why)`.
@@ -96,6 +94,7 @@ pub(crate) const BUSYBOX_TOOLS: &[&str] = &[
     "less",
     "ln",
     "ls",
+    "lsmod",
     "md5sum",
     "mkdir",
     "mknod",
