@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{Error, Lab, host};
 
 mod boot;
+mod devices;
 mod restore;
 
 /// What a scenario ended with.
@@ -42,6 +43,12 @@ pub fn all() -> Vec<Scenario> {
             about: "Debian's kernel starts a program of ours, which reads a line and powers off",
             needs: KERNEL_TOOLS,
             play: boot::kernel_to_init,
+        },
+        Scenario {
+            name: "devices",
+            about: "disks on every bus, the disc, the cable and the screen obey the monitor",
+            needs: &["qemu-system-x86_64"],
+            play: devices::devices,
         },
         Scenario {
             name: "node-bios",

@@ -86,6 +86,13 @@ fn healthy(mut guest: Guest<'_>) -> Result<Outcome, Error> {
     guest.expect("ip -4 -o address show dev eth0 | grep -q 10.0.2.15", COMMAND_TIMEOUT)?;
     guest.expect("grep -q ' /srv xfs ' /proc/mounts && swapon --noheadings --show | grep -q .", COMMAND_TIMEOUT)?;
     guest.expect("getcap /var/lib/awkward/attributes/capable | grep -q cap_net_raw", COMMAND_TIMEOUT)?;
+    let program = std::env::current_exe().map_err(Error::file("find", "this program"))?;
+    guest.put(&program, "/usr/local/bin/copied", "755")?;
+    let ours = host::run("sha256sum", [&program])?;
+    let theirs = guest.expect("sha256sum /usr/local/bin/copied", COMMAND_TIMEOUT)?;
+    if ours.split(' ').next() != theirs.split(' ').next() {
+        return Err(Error::Unexpected(format!("a copied file differs: {ours} and {theirs}")));
+    }
     guest.power_off(BOOT_TIMEOUT)?;
     Ok(Outcome::Passed)
 }
