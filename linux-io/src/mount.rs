@@ -67,6 +67,11 @@ pub enum MountError {
 }
 
 impl MountError {
+    /// Whether this kernel does not know the type of filesystem.
+    pub fn is_unknown_filesystem(&self) -> bool {
+        matches!(self, Self::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

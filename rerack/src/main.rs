@@ -1,3 +1,96 @@
-//! Bare-metal restore for Linux cluster nodes.
+//! `rerack`: capture, serve, arm, plan, restore. Each command is a thin layer over a library.
 
-fn main() {}
+mod commands;
+mod problem;
+mod progress;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{arm, capture, compare, docs, export, image, inventory, list, node, plan, restore, serve, verify};
+use problem::Outcome;
+
+/// Bare-metal restore for Linux cluster nodes.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences or damage found.
+#[derive(Parser)]
+#[command(name = "rerack", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Capture this node and store it as a snapshot.
+    Capture(capture::Options),
+    /// Serve a repository over HTTPS.
+    Serve(serve::Options),
+    /// Manage the nodes of a repository.
+    Node(node::Options),
+    /// Allow one restore of a node, and print its code.
+    Arm(arm::ArmOptions),
+    /// Take an arm back.
+    Disarm(arm::DisarmOptions),
+    /// List arms and how far they are.
+    Arms(arm::ArmsOptions),
+    /// List nodes and their snapshots.
+    List(list::Options),
+    /// Check that everything stored is there and right.
+    Verify(verify::Options),
+    /// Write a volume of a snapshot to a file.
+    Export(export::Options),
+    /// Show what this machine has.
+    Inventory(inventory::Options),
+    /// Show what a restore would do, to the last step.
+    Plan(plan::Options),
+    /// Restore a snapshot onto disks or images of this machine.
+    Restore(restore::Options),
+    /// Compare a tree or a restored image with a snapshot.
+    Compare(compare::Options),
+    /// Build boot images.
+    Image(image::Options),
+    /// Print completions for a shell.
+    Completions(docs::CompletionOptions),
+    /// Write manual pages into a directory.
+    Man(docs::ManOptions),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("RERACK_LOG").unwrap_or_else(|_| "warn".into()))
+        .init();
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(problem) => {
+            problem.print();
+            ExitCode::from(problem::EXIT_FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Capture(options) => capture::run(&options),
+        Command::Serve(options) => serve::run(&options),
+        Command::Node(options) => node::run(&options),
+        Command::Arm(options) => arm::arm(&options),
+        Command::Disarm(options) => arm::disarm(&options),
+        Command::Arms(options) => arm::arms(&options),
+        Command::List(options) => list::run(&options),
+        Command::Verify(options) => verify::run(&options),
+        Command::Export(options) => export::run(&options),
+        Command::Inventory(options) => inventory::run(&options),
+        Command::Plan(options) => plan::run(&options),
+        Command::Restore(options) => restore::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Image(options) => image::run(&options),
+        Command::Completions(options) => docs::completions(&options),
+        Command::Man(options) => docs::man(&options),
+    }
+}

@@ -1,0 +1,178 @@
+//! `rerack restore`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use node_model::Bytes;
+use restore_engine::consent::{ConsentedPlan, NoConsent};
+use restore_engine::data::{Meter, Notice, PipelineOptions, ProvenVolume, SnapshotSource};
+use restore_engine::execute::{Told, execute};
+use restore_engine::live::{LiveMachine, Work};
+use restore_engine::planning::{PlanningError, find_resume, make_plan, policy_for};
+use restore_events::Stage;
+
+use super::target::{TargetOptions, Targets};
+use crate::problem::{OrProblem, Outcome, Problem};
+use crate::progress::bytes_bar;
+use crate::snapshot::{self, RepositoryOptions, SnapshotName};
+
+/// Restore a snapshot onto disks or images of this machine.
+///
+/// Only the plan whose digest is given by --confirm is carried out: `rerack plan` with the same options prints it.
+///
+/// Example: rerack restore web-03 --dir /srv/bundles --target new.img --confirm 9c1e...
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Options {
+    /// NODE (its newest snapshot) or NODE@SNAPSHOT.
+    snapshot: SnapshotName,
+    #[command(flatten)]
+    repository: RepositoryOptions,
+    #[command(flatten)]
+    target: TargetOptions,
+    /// The digest of the plan that you read and agree to.
+    #[arg(long, value_name = "DIGEST")]
+    confirm: Option<String>,
+    /// Go on with a restore of this plan that was interrupted: what is right already is kept after it was read and
+    /// hashed.
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Outcome {
+    // Mounts of the restore are seen by this program and its children alone, and end with it.
+    linux_io::mount::private_namespace().or_hint(|error| error.hint())?;
+    let runtime = snapshot::runtime()?;
+    let repository = snapshot::open(&runtime, &options.repository.dir)?;
+    let proven = snapshot::load_proven(&runtime, &repository, &options.snapshot)?;
+    let mut policy =
+        policy_for(&proven, &repository, runtime.handle()).or_hint(|_| "run `rerack verify`".to_owned())?;
+    let targets = Targets::attach(&options.target)?;
+    let mut inventory = targets.inventory()?;
+    targets.apply(&options.target, &mut inventory, &mut policy)?;
+    let mut plan = make_plan(&proven, &inventory, &policy).or_hint(PlanningError::hint)?;
+    let Some(digest) = &options.confirm else {
+        return Err(Problem::words(
+            format!("the plan is not confirmed; its digest is {}", plan.digest()),
+            "read it with `rerack plan`, then add --confirm with its digest",
+        ));
+    };
+    if options.resume {
+        policy.resume = find_resume(&plan, &proven).or_hint(PlanningError::hint)?;
+        plan = make_plan(&proven, &inventory, &policy).or_hint(PlanningError::hint)?;
+    }
+    let consented = ConsentedPlan::new(plan, digest).or_hint(|error: &NoConsent| error.hint().to_owned())?;
+
+    let directory = tempdir().context("no working directory can be made")?;
+    let meter = Arc::new(Meter::default());
+    let bar = bytes_bar(proven.volumes().map(ProvenVolume::content_bytes).sum());
+    let waiting = bar.clone();
+    let work = Work {
+        snapshot: proven,
+        source: Arc::new(repository) as Arc<dyn SnapshotSource>,
+        runtime: runtime.handle().clone(),
+        options: PipelineOptions::default(),
+        meter: meter.clone(),
+        notify: Arc::new(move |notice| {
+            if let Notice::Waiting { why, .. } = notice {
+                waiting.suspend(|| eprintln!("warning: {why}"));
+            }
+        }),
+        directory: directory.clone(),
+    };
+    let mut machine = LiveMachine::new(work);
+    let mut timeline = Timeline::new();
+    let ticking = tick(&bar, &meter);
+    let done = execute(&consented, &mut machine, &mut |told| match told {
+        Told::Stage(stage) => timeline.enter(stage),
+        Told::Step { what, .. } => {
+            bar.set_message(what.clone());
+            if bar.is_hidden() {
+                println!("{what}");
+            }
+        }
+        Told::Warning(text) => bar.suspend(|| eprintln!("warning: {text}")),
+    });
+    drop(ticking);
+    bar.finish_and_clear();
+    timeline.end();
+    // What is left there is empty directories; they are of no further use.
+    let _ = std::fs::remove_dir_all(&directory);
+    done.map_err(|failed| {
+        let hint = failed.source.hint();
+        Problem::new(failed, Some(format!("{hint}; the disks cannot be booted; add --resume to go on")))
+    })?;
+    timeline.print();
+    let reading = meter.read();
+    println!(
+        "{} is restored: {} files, {} written, {} kept, {} read from the repository",
+        consented.plan().source.node,
+        reading.files,
+        Bytes(reading.written_bytes),
+        Bytes(reading.reused_bytes),
+        Bytes(reading.fetched_bytes)
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A private directory in memory, where there is one.
+fn tempdir() -> std::io::Result<std::path::PathBuf> {
+    let parent = if std::path::Path::new("/run").is_dir() { "/run" } else { "/tmp" };
+    let directory = std::path::Path::new(parent).join(format!("rerack-{}", std::process::id()));
+    std::fs::create_dir(&directory)?;
+    Ok(directory)
+}
+
+/// Moves the bar while the restore runs; ends when dropped.
+struct Ticking(Option<std::sync::mpsc::Sender<()>>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
+
+fn tick(bar: &indicatif::ProgressBar, meter: &Arc<Meter>) -> Ticking {
+    let (alive, ended) = std::sync::mpsc::channel::<()>();
+    let (bar, meter) = (bar.clone(), meter.clone());
+    std::thread::spawn(move || {
+        while ended.recv_timeout(Duration::from_millis(200)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let reading = meter.read();
+            bar.set_position(reading.written_bytes + reading.reused_bytes);
+        }
+    });
+    Ticking(Some(alive))
+}
+
+/// How long each stage took. A stage that is entered again adds to its row.
+struct Timeline {
+    rows: Vec<(Stage, Duration)>,
+    running: Option<(Stage, Instant)>,
+}
+
+impl Timeline {
+    fn new() -> Self {
+        Self { rows: Vec::new(), running: None }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.end();
+        self.running = Some((stage, Instant::now()));
+    }
+
+    fn end(&mut self) {
+        let Some((stage, since)) = self.running.take() else { return };
+        match self.rows.iter_mut().find(|(known, _)| *known == stage) {
+            Some((_, took)) => *took += since.elapsed(),
+            None => self.rows.push((stage, since.elapsed())),
+        }
+    }
+
+    fn print(&self) {
+        for (stage, took) in &self.rows {
+            println!("{:<12} {:>8.2} s", stage.title(), took.as_secs_f64());
+        }
+    }
+}
