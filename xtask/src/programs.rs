@@ -1,0 +1,41 @@
+//! The programs that ship, built as they ship: static, optimised.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::command;
+
+/// What the boot image and the nodes run on.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Builds `rerack`, `init`, `restore` and `restore-tui`, and says where they are.
+pub(crate) fn build() -> Result<PathBuf> {
+    command::run(&[
+        "cargo",
+        "build",
+        "--quiet",
+        "--release",
+        "--target",
+        TARGET,
+        "--package",
+        "rerack",
+        "--package",
+        "restore-engine",
+        "--package",
+        "restore-tui",
+        "--package",
+        "initramfs",
+        "--bins",
+    ])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    Ok(target.unwrap_or_else(|| command::workspace_root().join("target")).join(TARGET).join("release"))
+}
+
+/// Plays scenarios with the built programs; all that run in CI if none is named.
+pub(crate) fn scenarios(names: &[&str]) -> Result<()> {
+    let programs = build()?;
+    let run = ["cargo", "run", "--quiet", "--package", "qemu-tests", "--", "run"];
+    let mut scenarios = command::command(&[&run[..], names].concat());
+    command::check(scenarios.env("RERACK_PROGRAMS", programs))
+}
