@@ -1,0 +1,303 @@
+//! A node on an image made with the usual tools, a server that is really served, and the command itself. Needs root.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of what is shared")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The node of all tests.
+pub const NODE: &str = "web-03";
+
+/// Whether loop devices can be had; says so where not.
+pub fn can_run() -> bool {
+    let possible = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
+    if !possible {
+        eprintln!("skipped: loop devices need root");
+    }
+    possible
+}
+
+/// Runs a program that has to succeed, and returns what it prints.
+#[track_caller]
+pub fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?} ends with {}: {errors}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("it ends by itself"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// What it prints, if it ends with `code`.
+    #[track_caller]
+    pub fn with_code(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self.out
+    }
+
+    /// Its complaint, if it ends with `code`.
+    #[track_caller]
+    pub fn complaint(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self.err
+    }
+}
+
+/// The command.
+pub fn rerack() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rerack"));
+    command.env_remove("RERACK_DIR").env_remove("RERACK_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A working directory with a repository, a node's image, and the image of a new disk.
+pub struct Bench {
+    pub directory: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { directory: tempfile::Builder::new().prefix("rerack-ring3-").tempdir().unwrap() }
+    }
+
+    /// A bench whose repository holds one snapshot of the node's image.
+    pub fn with_snapshot_of(parts: Parts) -> Self {
+        let bench = Self::new();
+        bench.build_node(parts);
+        bench.capture();
+        bench
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn text_path(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Runs `rerack` in the directory, where the repository is `repo`.
+    pub fn rerack(&self, arguments: &[&str]) -> Ended {
+        Ended::new(self.command(arguments).output().unwrap())
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = rerack();
+        command.args(arguments).current_dir(self.directory.path()).env("RERACK_DIR", "repo");
+        command
+    }
+
+    /// Makes an image of zeros.
+    pub fn blank_image(&self, name: &str, mebibytes: u64) {
+        File::create(self.path(name)).unwrap().set_len(mebibytes << 20).unwrap();
+    }
+
+    /// BLAKE3 would be the same again: this is the judge that knows nothing of what it judges.
+    pub fn sha256(&self, name: &str) -> String {
+        tool("sha256sum", &[&self.text_path(name)]).split(' ').next().unwrap().to_owned()
+    }
+
+    /// Captures `node.img` through a server on a loopback port, and returns what the command prints.
+    pub fn capture(&self) -> String {
+        let server = Served::start(self);
+        let node_file = self.path("node.json");
+        if !node_file.exists() {
+            self.rerack(&["node", "add", NODE, "--url", &server.url, "-o", "node.json"]).with_code(0);
+        }
+        let disk = Attached::new(&self.path("node.img"), 512);
+        let arguments = ["capture", "--node-file", "node.json", "--server", &server.url, "--disk", &disk.device];
+        self.rerack(&arguments).with_code(0)
+    }
+
+    /// Writes the image of a node: a BIOS boot partition, swap, a root and, if wanted, data.
+    pub fn build_node(&self, parts: Parts) {
+        self.blank_image("node.img", 320);
+        let image = self.path("node.img");
+        let mut script = String::from(
+            "label: gpt\nlabel-id: 5D7A9A27-91D8-4D25-9C52-6B3B32C6A9F1\nsector-size: 512\n\
+             1: start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649, \
+             uuid=0E919A0A-0190-4442-AC54-F108B1121678, name=\"bios\"\n\
+             5: start=4096, size=16MiB, type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, \
+             uuid=2CB9CE6F-8110-4048-AF1E-7FF25A65B494, name=\"swap space\"\n\
+             3: start=36864, size=160MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, \
+             uuid=4CA842B9-4A02-4F42-81CB-FD179EC3955A, name=\"root\", attrs=\"LegacyBIOSBootable\"\n",
+        );
+        if parts == Parts::RootAndXfs {
+            script.push_str(
+                "2: start=364544, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, \
+                 uuid=7B0E7F43-9A57-4E7F-8D3C-2B7F1A60D5C2, name=\"d\u{e4}ta\"\n",
+            );
+        }
+        sfdisk(&image, &script);
+        let boot_code: Vec<u8> = (0..440_u32).map(|at| (at * 7 + 3) as u8).collect();
+        write_at(&image, 0, &boot_code);
+        write_at(&image, 1 << 20, b"the core image of a boot loader");
+
+        let disk = Attached::new(&image, 512);
+        tool("mkswap", &["-q", "-U", "8bcb5daf-17ca-47b2-91ac-39b50fb58eef", "-L", "sw", &disk.partition(5)]);
+        let root = disk.partition(3);
+        tool("mkfs.ext4", &["-q", "-b", "4096", "-U", "d6dcd9a2-0770-4d26-b0bc-955bfbe3f4f9", "-L", "rootfs", &root]);
+        self.mounted(&root, |at| {
+            fs::create_dir_all(at.join("etc")).unwrap();
+            fs::write(at.join("etc/hostname"), format!("{NODE}\n")).unwrap();
+            fs::write(at.join("etc/fstab"), FSTAB).unwrap();
+            fs::create_dir_all(at.join("srv/data")).unwrap();
+            match parts {
+                Parts::Root => {}
+                Parts::RootWithMuch => {
+                    for number in 0..24 {
+                        let content = linux_io::fs::awkward::noise(number, 4 << 20);
+                        fs::write(at.join(format!("srv/large-{number}")), content).unwrap();
+                    }
+                }
+                Parts::RootAndXfs => {
+                    fs::create_dir(at.join("awkward")).unwrap();
+                    let left_out = linux_io::fs::awkward::build(&at.join("awkward")).unwrap();
+                    assert!(left_out.is_empty(), "ext4 holds all of it: {left_out:?}");
+                }
+            }
+        });
+        if parts == Parts::RootAndXfs {
+            let data = disk.partition(2);
+            // Below 300 MB mkfs.xfs refuses unless it believes itself under test.
+            let mut mkfs = Command::new("mkfs.xfs");
+            mkfs.args(["-q", "-m", "uuid=0c9d2f6e-51c5-4a53-9d3c-0f9c7f0d7a11", "-L", "data", &data]);
+            mkfs.envs([("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1")]);
+            assert!(mkfs.arg("--unsupported").status().unwrap().success());
+            self.mounted(&data, |at| {
+                fs::write(at.join("records"), linux_io::fs::awkward::noise(99, 3 << 20)).unwrap();
+                fs::write(at.join("empty"), "").unwrap();
+            });
+        }
+    }
+
+    fn mounted(&self, device: &str, fill: impl FnOnce(&Path)) {
+        let at = self.path("mounted");
+        fs::create_dir_all(&at).unwrap();
+        let mounted = MountedHere::new(device, &at);
+        fill(&at);
+        drop(mounted);
+    }
+}
+
+const FSTAB: &str = "UUID=d6dcd9a2-0770-4d26-b0bc-955bfbe3f4f9 / ext4 defaults 0 1\n\
+    UUID=8bcb5daf-17ca-47b2-91ac-39b50fb58eef none swap sw 0 0\n";
+
+/// What the node has besides a boot partition and swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// A small root.
+    Root,
+    /// A root with 96 MiB of files.
+    RootWithMuch,
+    /// A root with the tree of awkward files, and XFS.
+    RootAndXfs,
+}
+
+/// Writes a partition table as sfdisk does.
+pub fn sfdisk(image: &Path, script: &str) {
+    let mut command = Command::new("sfdisk");
+    command.args(["-q", "--no-reread", "--no-tell-kernel"]).arg(image).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "sfdisk");
+}
+
+pub fn write_at(path: &Path, offset: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    File::options().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
+}
+
+pub fn read_at(path: &Path, offset: u64, length: usize) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; length];
+    File::open(path).unwrap().read_exact_at(&mut bytes, offset).unwrap();
+    bytes
+}
+
+/// An image on a loop device with its partitions; detached on drop.
+pub struct Attached {
+    pub device: String,
+}
+
+impl Attached {
+    pub fn new(image: &Path, sector_size: u32) -> Self {
+        let sector_size = sector_size.to_string();
+        let image = image.to_str().unwrap();
+        let device = tool("losetup", &["--find", "--show", "--sector-size", &sector_size, image]).trim().to_owned();
+        let attached = Self { device };
+        tool("partx", &["--add", &attached.device]);
+        attached
+    }
+
+    pub fn partition(&self, number: u32) -> String {
+        format!("{}p{number}", self.device)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Best effort: a test that panics has said why already.
+        let _ = Command::new("partx").args(["--delete", &self.device]).output();
+        let _ = Command::new("losetup").args(["--detach", &self.device]).output();
+    }
+}
+
+struct MountedHere(PathBuf);
+
+impl MountedHere {
+    fn new(device: &str, at: &Path) -> Self {
+        tool("mount", &[device, at.to_str().unwrap()]);
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for MountedHere {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A server that runs until dropped.
+pub struct Served {
+    child: Child,
+    pub url: String,
+}
+
+impl Served {
+    pub fn start(bench: &Bench) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = bench.command(&["serve", "repo", "--listen", &free.to_string()]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let listening = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("listening")));
+        let served = Self { child, url: format!("https://{free}") };
+        assert!(listening.is_some(), "the server starts");
+        served
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
