@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use support::{Attached, Bench, NODE, Parts, can_run, read_at, tool};
 
 /// The digest that `rerack plan` shows.
@@ -59,4 +64,62 @@ fn a_node_comes_back_on_a_larger_disk() {
     let boot_partition = |image: &str| read_at(&bench.path(image), 1 << 20, 1 << 20);
     assert!(boot_partition("new.img") == boot_partition("node.img"), "the BIOS boot partition's bytes");
     tool("sfdisk", &["--verify", &bench.text_path("new.img")]);
+}
+
+/// Reads a figure such as `96 MiB` before `what` in the last line of a restore.
+fn figure(report: &str, what: &str) -> f64 {
+    let last = report.lines().last().unwrap();
+    let part = last.split(", ").find(|part| part.ends_with(what)).unwrap_or_else(|| panic!("no `{what}` in: {last}"));
+    let mut words = part.split(' ');
+    let number: f64 = words.next().unwrap().parse().unwrap();
+    let unit = match words.next().unwrap() {
+        "B" | "bytes" => 1.0,
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        other => panic!("what is {other}?"),
+    };
+    number * unit
+}
+
+/// Starts a restore and kills it by SIGKILL when it has written about `bytes`, while it restores files.
+fn kill_while_restoring(bench: &Bench, target: &str, digest: &str, bytes: u64) {
+    let mut command = bench.command(&["restore", NODE, "--target", target, "--confirm", digest]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("restor")), "it comes to the files");
+    let written = || {
+        let counters = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+        let line = counters.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("a count of bytes written");
+        line.parse::<u64>().unwrap()
+    };
+    let patience = Instant::now();
+    while written() < bytes {
+        assert!(patience.elapsed() < Duration::from_secs(60), "{} bytes after a minute", written());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was killed before it was done");
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.is_empty(), "it was killed among the files: {rest:?}");
+}
+
+#[test]
+fn fault_03_a_killed_restore_cannot_be_booted_and_goes_on_where_it_was() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::RootWithMuch);
+    bench.blank_image("new.img", 400);
+    let digest = plan_onto(&bench, "new.img");
+    kill_while_restoring(&bench, "new.img", &digest, 40 << 20);
+    assert!(read_at(&bench.path("new.img"), 0, 512) == [0; 512], "no firmware starts from this disk");
+
+    let resume = ["restore", NODE, "--target", "new.img", "--confirm", &digest, "--resume"];
+    let report = bench.rerack(&resume).with_code(0);
+    assert!(figure(&report, "kept") >= (16 << 20) as f64, "{report}");
+    assert!(figure(&report, "read from the repository") <= (80 << 20) as f64, "of 96 MiB: {report}");
+    compare(&bench, "new.img", 1);
+    assert_eq!(table(&bench, "new.img"), table(&bench, "node.img"));
+    assert_eq!(read_at(&bench.path("new.img"), 0, 440), read_at(&bench.path("node.img"), 0, 440), "boot code");
 }
