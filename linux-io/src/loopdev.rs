@@ -12,14 +12,16 @@ const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LO_FLAGS_READ_ONLY: u32 = 1;
+/// The kernel detaches it when nothing has it open: after a program that was killed, too.
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
 /// Between asking for a free device and taking it another process may take it. This many lost races in a row mean
 /// something else is wrong.
 const ATTACH_ATTEMPTS_MAX: u32 = 64;
 
-/// A file attached to a loop device, until dropped. The kernel is not asked to look for partitions.
+/// A file attached to a loop device, until dropped or until this program ends, however it ends. The kernel is not asked to look for partitions.
 #[derive(Debug)]
 pub struct LoopDevice {
-    /// `None` once it is detached, or if it is to stay.
+    /// `None` once it is detached.
     file: Option<File>,
     path: PathBuf,
 }
@@ -77,12 +79,6 @@ impl LoopDevice {
         self.clear().map_err(|source| LoopError::Detach { device: self.path.clone(), source })
     }
 
-    /// Leaves it attached for good.
-    pub fn keep(mut self) -> PathBuf {
-        self.file = None;
-        std::mem::take(&mut self.path)
-    }
-
     fn clear(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         // SAFETY: LOOP_CLR_FD takes no argument; the descriptor is open.
@@ -126,7 +122,7 @@ fn attach(path: &Path, options: LoopOptions) -> io::Result<LoopDevice> {
         info: LoopInfo64 {
             before: [0; 5],
             numbers: [0; 3],
-            flags: if options.read_only { LO_FLAGS_READ_ONLY } else { 0 },
+            flags: LO_FLAGS_AUTOCLEAR | if options.read_only { LO_FLAGS_READ_ONLY } else { 0 },
             names: [0; 160],
             init: [0; 2],
         },
