@@ -123,3 +123,16 @@ fn fault_03_a_killed_restore_cannot_be_booted_and_goes_on_where_it_was() {
     assert_eq!(table(&bench, "new.img"), table(&bench, "node.img"));
     assert_eq!(read_at(&bench.path("new.img"), 0, 440), read_at(&bench.path("node.img"), 0, 440), "boot code");
 }
+
+#[test]
+fn an_image_that_is_attached_elsewhere_is_no_target() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::Root);
+    let before = bench.sha256("node.img");
+    let attached = Attached::new(&bench.path("node.img"), 512);
+    let complaint = bench.rerack(&["restore", NODE, "--target", "node.img"]).complaint(1);
+    assert!(complaint.contains("is in use") && complaint.contains(&attached.device[5..]), "{complaint}");
+    assert_eq!(bench.sha256("node.img"), before);
+}

@@ -1,8 +1,10 @@
 //! Targets that a person named: disks, loop devices, and image files, which get a loop device while a command runs.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use linux_io::Roots;
+use linux_io::blockdev::{BlockDevError, Disk};
 use linux_io::loopdev::{LoopDevice, LoopOptions};
 use linux_io::scan::{InventoryOptions, ScanError, inventory};
 use node_model::{DeviceKey, Inventory, InventoryDisk, SectorSize};
@@ -12,6 +14,9 @@ use crate::problem::{OrProblem, Problem};
 
 /// What to do about an image that gets no loop device.
 pub(crate) const NO_LOOP: &str = "run as root, on a kernel with loop devices";
+
+/// The mounts and loop devices of a command that was killed go a moment after it.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// The options by which targets are named.
 #[derive(clap::Args)]
@@ -42,6 +47,7 @@ impl Targets {
         let (mut paths, mut attached) = (Vec::new(), Vec::new());
         for path in &options.targets {
             if path.is_file() {
+                wait_until_idle(path, options.sector_size)?;
                 let how = LoopOptions { sector_size: options.sector_size, ..LoopOptions::default() };
                 let device = LoopDevice::attach(path, how).or_hint(|_| NO_LOOP.to_owned())?;
                 paths.push((path.clone(), device.path().to_owned()));
@@ -89,6 +95,21 @@ impl Targets {
             .iter()
             .find(|disk| disk.named_explicitly && name.is_some_and(|name| Path::new(&disk.kernel_name) == name))
             .ok_or_else(|| Problem::words(format!("{} is no target", path.display()), "name it by --target as well"))
+    }
+}
+
+/// An image that is attached already may be mounted from there, which its new loop device would not show.
+fn wait_until_idle(image: &Path, sector_size: SectorSize) -> Result<(), Problem> {
+    let deadline = Instant::now() + BUSY_WAIT_MAX;
+    loop {
+        let disk = Disk::open_with(image, sector_size, &Roots::live()).or_hint(BlockDevError::hint)?;
+        match disk.into_idle() {
+            Ok(_) => return Ok(()),
+            Err(BlockDevError::Busy { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error).or_hint(BlockDevError::hint),
+        }
     }
 }
 

@@ -243,6 +243,8 @@ impl Attached {
         let image = image.to_str().unwrap();
         let device = tool("losetup", &["--find", "--show", "--sector-size", &sector_size, image]).trim().to_owned();
         let attached = Self { device };
+        // The device may know partitions of what was attached to it before.
+        let _ = Command::new("partx").args(["--delete", &attached.device]).output();
         tool("partx", &["--add", &attached.device]);
         attached
     }
