@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use node_model::SectorSize;
 
+use crate::partitions;
+
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
@@ -18,7 +20,8 @@ const LO_FLAGS_AUTOCLEAR: u32 = 4;
 /// something else is wrong.
 const ATTACH_ATTEMPTS_MAX: u32 = 64;
 
-/// A file attached to a loop device, until dropped or until this program ends, however it ends. The kernel is not asked to look for partitions.
+/// A file attached to a loop device, until dropped or until this program ends, however it ends. The kernel is not
+/// asked to look for partitions.
 #[derive(Debug)]
 pub struct LoopDevice {
     /// `None` once it is detached.
@@ -73,14 +76,16 @@ impl LoopDevice {
         &self.path
     }
 
-    /// Detaches it now and says whether that worked. Partitions announced on it must be withdrawn before; while
-    /// something is mounted from it, the kernel detaches only after that is gone.
+    /// Detaches it now and says whether that worked. Partitions announced on it are forgotten; while something is
+    /// mounted from it, the kernel detaches only after that is gone.
     pub fn detach(mut self) -> Result<(), LoopError> {
         self.clear().map_err(|source| LoopError::Detach { device: self.path.clone(), source })
     }
 
     fn clear(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
+        // They would stay on the free device, and show in whatever is attached to it next. One that is mounted stays.
+        let _ = partitions::forget_all(&file, &sysfs(&self.path));
         // SAFETY: LOOP_CLR_FD takes no argument; the descriptor is open.
         check(unsafe { libc::ioctl(file.as_raw_fd(), LOOP_CLR_FD, 0) }).map(|_| ())
     }
@@ -137,12 +142,24 @@ fn attach(path: &Path, options: LoopOptions) -> io::Result<LoopDevice> {
         // SAFETY: `config` is a `struct loop_config` as the kernel defines it (checked by size in a test) and lives
         // through the call.
         match check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &config) }) {
-            Ok(_) => return Ok(LoopDevice { file: Some(device), path: node }),
+            Ok(_) => {
+                let attached = LoopDevice { file: Some(device), path: node };
+                // Whoever had the device before may have been killed.
+                if let Some(file) = &attached.file {
+                    partitions::forget_all(file, &sysfs(&attached.path))?;
+                }
+                return Ok(attached);
+            }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(error) => return Err(error),
         }
     }
     Err(io::Error::from_raw_os_error(libc::EBUSY))
+}
+
+/// The directory in sysfs of a device node.
+fn sysfs(node: &Path) -> PathBuf {
+    Path::new("/sys/class/block").join(node.file_name().unwrap_or_default())
 }
 
 /// The last error for a negative result of a system call.

@@ -2,7 +2,7 @@
 //! that must not boot yet has no valid one.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ impl PartitionError {
 pub fn announce(disk: &ClaimedDisk, places: &[PartitionPlace]) -> Result<Vec<KnownPartition>, PartitionError> {
     withdraw(disk)?;
     for place in places {
-        blkpg(disk, BLKPG_ADD_PARTITION, place).map_err(|source| refused("add", place.number, disk, source))?;
+        blkpg(disk.file(), BLKPG_ADD_PARTITION, place).map_err(|source| refused("add", place.number, disk, source))?;
     }
     let known = list(disk)?;
     places
@@ -122,13 +122,18 @@ pub fn announce(disk: &ClaimedDisk, places: &[PartitionPlace]) -> Result<Vec<Kno
 pub fn withdraw(disk: &ClaimedDisk) -> Result<(), PartitionError> {
     for partition in list(disk)? {
         let place = partition.place;
-        drop_partition(disk, &place).map_err(|source| refused("drop", place.number, disk, source))?;
+        drop_partition(disk.file(), &place).map_err(|source| refused("drop", place.number, disk, source))?;
     }
     Ok(())
 }
 
+/// Makes the kernel forget all partitions of the open disk whose sysfs directory this is.
+pub(crate) fn forget_all(disk: &File, directory: &Path) -> io::Result<()> {
+    list_in_sysfs(directory)?.iter().try_for_each(|known| drop_partition(disk, &known.place))
+}
+
 /// Drops one partition. A rescue system's own udev opens new partitions for a moment, which is waited for.
-fn drop_partition(disk: &ClaimedDisk, place: &PartitionPlace) -> io::Result<()> {
+fn drop_partition(disk: &File, place: &PartitionPlace) -> io::Result<()> {
     let deadline = Instant::now() + BUSY_WAIT_MAX;
     loop {
         match blkpg(disk, BLKPG_DEL_PARTITION, place) {
@@ -198,7 +203,7 @@ struct BlkpgArgument {
     data: *mut c_void,
 }
 
-fn blkpg(disk: &ClaimedDisk, operation: c_int, place: &PartitionPlace) -> io::Result<()> {
+fn blkpg(disk: &File, operation: c_int, place: &PartitionPlace) -> io::Result<()> {
     let signed = |bytes: Bytes| i64::try_from(bytes.get()).map_err(io::Error::other);
     let mut partition = BlkpgPartition {
         start: signed(place.start)?,
@@ -214,7 +219,7 @@ fn blkpg(disk: &ClaimedDisk, operation: c_int, place: &PartitionPlace) -> io::Re
         data: (&raw mut partition).cast(),
     };
     // SAFETY: both structures are laid out as the kernel's and live through the call, which only reads them.
-    check(unsafe { libc::ioctl(disk.file().as_raw_fd(), BLKPG, &raw mut argument) }).map(|_| ())
+    check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG, &raw mut argument) }).map(|_| ())
 }
 
 /// Where private nodes are made if their own directory is of no use: devtmpfs always lets devices be opened.

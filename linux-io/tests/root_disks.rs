@@ -81,6 +81,37 @@ fn a_loop_device_is_identified_by_the_file_behind_it() {
 }
 
 #[test]
+fn a_file_that_is_attached_twice_is_in_use() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let disk = TestDisk::new(4, SectorSize::B512);
+    let second = LoopDevice::attach(&disk.directory.path().join("disk.img"), LoopOptions::default()).unwrap();
+    let first = disk.path().file_name().unwrap().to_string_lossy().into_owned();
+    let BlockDevError::Busy { held_by, .. } = Disk::open(second.path()).unwrap().into_idle().unwrap_err() else {
+        panic!("what is mounted from the one would be destroyed through the other")
+    };
+    assert_eq!(held_by[0].reason, format!("attached as {first}"));
+    drop(second);
+    Disk::open(&disk.path()).unwrap().into_idle().unwrap();
+}
+
+#[test]
+fn a_loop_device_takes_its_partitions_along() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let mut disk = TestDisk::new(4, SectorSize::B512);
+    let place = PartitionPlace { number: 7, start: Bytes::mib(1), length: Bytes::mib(2) };
+    let known = partitions::announce(disk.claim(), &[place]).unwrap();
+    let node = PathBuf::from("/sys/class/block").join(&known[0].kernel_name);
+    assert!(node.exists());
+    disk.claimed = None;
+    disk.device.take().unwrap().detach().unwrap();
+    assert!(!node.exists(), "else it shows in whatever is attached next");
+}
+
+#[test]
 fn a_claimed_disk_is_written_read_zeroed_and_bounded() {
     if !may_use_loop_devices() {
         return;

@@ -1,6 +1,6 @@
 //! What uses a disk.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -23,7 +23,11 @@ pub(super) fn held_by(
             let directory = roots.sysfs.join(format!("dev/block/{}:{}", number.major, number.minor)).canonicalize()?;
             holders_of(&directory, roots)
         }
-        None => loop_users(file, path, roots),
+        None => {
+            let name = path.display().to_string();
+            loop_devices(&file.metadata()?, roots)
+                .map(|devices| devices.into_iter().map(|device| attached(&name, &device)).collect())
+        }
     }
 }
 
@@ -54,6 +58,12 @@ pub fn holders_of(disk: &Path, roots: &Roots) -> io::Result<Vec<HeldBy>> {
             add(format!("held by {}", holder?.file_name().to_string_lossy()));
         }
     }
+    // What is mounted from another loop device on the same file is destroyed as well.
+    if let Some(file) = attribute(&disk.join("loop/backing_file")).and_then(|path| fs::metadata(path).ok()) {
+        let own = disk.file_name().unwrap_or_default().to_string_lossy();
+        let others = loop_devices(&file, roots)?.into_iter().filter(|device| *device != own);
+        held.extend(others.map(|device| attached(&own, &device)));
+    }
     Ok(held)
 }
 
@@ -70,20 +80,23 @@ fn disk_and_partitions(disk: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     Ok(devices)
 }
 
-/// Loop devices that stand on a regular file.
-fn loop_users(file: &File, path: &Path, roots: &Roots) -> io::Result<Vec<HeldBy>> {
-    let own = file.metadata()?;
-    let mut held = Vec::new();
+/// The names of the loop devices that stand on a regular file.
+fn loop_devices(file: &Metadata, roots: &Roots) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
     for device in fs::read_dir(roots.sysfs.join("block"))? {
         let device = device?;
         let Some(backing) = attribute(&device.path().join("loop/backing_file")) else { continue };
         let Ok(other) = fs::metadata(&backing) else { continue };
-        if (other.dev(), other.ino()) == (own.dev(), own.ino()) {
-            let reason = format!("attached as {}", device.file_name().to_string_lossy());
-            held.push(HeldBy { device: path.display().to_string(), reason });
+        if (other.dev(), other.ino()) == (file.dev(), file.ino()) {
+            names.push(device.file_name().to_string_lossy().into_owned());
         }
     }
-    Ok(held)
+    names.sort();
+    Ok(names)
+}
+
+fn attached(what: &str, device: &str) -> HeldBy {
+    HeldBy { device: what.to_owned(), reason: format!("attached as {device}") }
 }
 
 /// `major:minor` as sysfs writes it.
