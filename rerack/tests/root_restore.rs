@@ -52,9 +52,11 @@ fn a_node_comes_back_on_a_larger_disk() {
     assert!(again.contains(", 0 of "), "a node that did not change stores no new chunk: {again}");
 
     bench.blank_image("new.img", 400);
+    let original = bench.sha256("node.img");
     let digest = plan_onto(&bench, "new.img");
     let report = bench.rerack(&["restore", NODE, "--target", "new.img", "--confirm", &digest]).with_code(0);
     assert!(report.contains("web-03 is restored: "), "{report}");
+    assert_eq!(bench.sha256("node.img"), original, "no disk but the target is touched");
 
     compare(&bench, "new.img", 2);
     assert_eq!(table(&bench, "new.img"), table(&bench, "node.img"), "types, GUIDs, names, places");

@@ -128,7 +128,7 @@ impl Bench {
 
     /// Writes the image of a node: a BIOS boot partition, swap, a root and, if wanted, data.
     pub fn build_node(&self, parts: Parts) {
-        self.blank_image("node.img", 320);
+        self.blank_image("node.img", if parts == Parts::RootAndXfs { 320 } else { 192 });
         let image = self.path("node.img");
         let mut script = String::from(
             "label: gpt\nlabel-id: 5D7A9A27-91D8-4D25-9C52-6B3B32C6A9F1\nsector-size: 512\n\
@@ -195,6 +195,27 @@ impl Bench {
         fill(&at);
         drop(mounted);
     }
+}
+
+/// Takes out of a message what differs from run to run: paths, hashes, loop devices, inodes.
+pub fn scrub(bench: &Bench, text: &str) -> String {
+    let text = text.replace(bench.directory.path().to_str().unwrap(), "BENCH");
+    let mut scrubbed = String::new();
+    for token in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let word = token.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let end = &token[word.len()..];
+        let is_hash = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_loop = word.strip_prefix("loop").is_some_and(|number| number.parse::<u32>().is_ok());
+        let is_inode = scrubbed.ends_with('#') && word.parse::<u64>().is_ok();
+        scrubbed.push_str(match (is_hash, is_loop, is_inode) {
+            (true, ..) => "HASH",
+            (_, true, _) => "loopN",
+            (.., true) => "INODE",
+            _ => word,
+        });
+        scrubbed.push_str(end);
+    }
+    scrubbed
 }
 
 const FSTAB: &str = "UUID=d6dcd9a2-0770-4d26-b0bc-955bfbe3f4f9 / ext4 defaults 0 1\n\

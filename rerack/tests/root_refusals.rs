@@ -1,0 +1,145 @@
+//! What `rerack restore` refuses: nothing is written then, and the complaint says what to do. Needs root.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use support::{Bench, Ended, NODE, Parts, can_run, scrub, tool, write_at};
+
+/// A bench whose target is not blank, and the complaints so far.
+struct Refusals {
+    bench: Bench,
+    untouched: String,
+    complaints: String,
+}
+
+impl Refusals {
+    fn new() -> Self {
+        let bench = Bench::with_snapshot_of(Parts::Root);
+        fs::rename(bench.path("repo"), bench.path("good")).unwrap();
+        bench.blank_image("new.img", 200);
+        write_at(&bench.path("new.img"), 4096, b"what somebody wrote there");
+        let untouched = bench.sha256("new.img");
+        let refusals = Self { bench, untouched, complaints: String::new() };
+        refusals.fresh_repository();
+        refusals
+    }
+
+    fn fresh_repository(&self) {
+        let _ = fs::remove_dir_all(self.bench.path("repo"));
+        tool("cp", &["-a", &self.bench.text_path("good"), &self.bench.text_path("repo")]);
+    }
+
+    /// The digest of the plan of the repository as it is.
+    fn digest(&self) -> String {
+        let plan = self.bench.rerack(&["plan", NODE, "--target", "new.img"]).with_code(0);
+        plan.lines().find_map(|line| line.strip_prefix("Plan ")).unwrap().trim().to_owned()
+    }
+
+    #[track_caller]
+    fn refused(&mut self, case: &str, arguments: &[&str]) {
+        let ended: Ended = self.bench.rerack(arguments);
+        let complaint = scrub(&self.bench, &ended.complaint(1));
+        assert_eq!(self.bench.sha256("new.img"), self.untouched, "{case}: the target was written to");
+        self.complaints.push_str(&format!("{case}\n{complaint}\n"));
+    }
+
+    /// Damages the repository, sees a plan that was read before refused, and mends it.
+    #[track_caller]
+    fn refused_after(&mut self, case: &str, damage: impl FnOnce(&Bench)) {
+        let digest = self.digest();
+        damage(&self.bench);
+        self.refused(case, &["restore", NODE, "--target", "new.img", "--confirm", &digest]);
+        self.fresh_repository();
+    }
+}
+
+/// The files below a directory of the repository, the largest first.
+fn files(bench: &Bench, below: &str) -> Vec<PathBuf> {
+    let found = tool("find", &[&bench.text_path(below), "-type", "f"]);
+    let mut files: Vec<PathBuf> = found.lines().map(PathBuf::from).collect();
+    files.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
+    files
+}
+
+fn snapshot_file(bench: &Bench, name: &str) -> PathBuf {
+    files(bench, "repo/snapshots").into_iter().find(|path| path.ends_with(name)).unwrap()
+}
+
+fn replace(path: &PathBuf, old: &str, new: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(old), "{old} in {text}");
+    fs::write(path, text.replacen(old, new, 1)).unwrap();
+}
+
+#[test]
+fn what_nobody_agreed_to_is_not_done() {
+    if !can_run() {
+        return;
+    }
+    let mut refusals = Refusals::new();
+    refusals.bench.blank_image("small.img", 150);
+    let digest = refusals.digest();
+    let restore = |more: &[&'static str]| [&["restore", NODE, "--target", "new.img"], more].concat();
+    let wrong = "0".repeat(64);
+    refusals.refused("without --confirm", &restore(&[]));
+    refusals.refused("another plan's digest", &["restore", NODE, "--target", "new.img", "--confirm", &wrong]);
+    refusals.refused("a shortened digest", &["restore", NODE, "--target", "new.img", "--confirm", &digest[..60]]);
+    refusals.refused("a target that is too small", &["restore", NODE, "--target", "small.img", "--confirm", &wrong]);
+    refusals.refused("no such target", &["restore", NODE, "--target", "nowhere.img", "--confirm", &wrong]);
+    refusals.refused("a directory as target", &["restore", NODE, "--target", "good", "--confirm", &wrong]);
+    refusals.refused("a disk that the node has not", &restore(&["--map", "disk7=new.img", "--confirm", "0"]));
+    refusals.refused(
+        "sectors of another size",
+        &["restore", NODE, "--target", "new.img", "--sector-size", "4096", "--confirm", &digest],
+    );
+    insta::assert_snapshot!("consent", refusals.complaints);
+}
+
+#[test]
+fn a_repository_that_is_not_whole_is_noticed_before_anything_is_written() {
+    if !can_run() {
+        return;
+    }
+    let mut refusals = Refusals::new();
+    refusals.refused("unknown node", &["restore", "db-01", "--target", "new.img"]);
+    refusals.refused("unknown snapshot", &["restore", "web-03@0123", "--target", "new.img"]);
+    refusals.refused("no repository", &["restore", NODE, "--target", "new.img", "--dir", "nowhere"]);
+    refusals.refused_after("an empty repository", |bench| {
+        fs::remove_dir_all(bench.path("repo")).unwrap();
+        fs::create_dir(bench.path("repo")).unwrap();
+    });
+    refusals
+        .refused_after("fault 40: a missing pack", |bench| fs::remove_file(&files(bench, "repo/packs")[0]).unwrap());
+    refusals.refused_after("a truncated pack", |bench| {
+        let pack = fs::File::options().write(true).open(&files(bench, "repo/packs")[0]).unwrap();
+        pack.set_len(pack.metadata().unwrap().len() - 1).unwrap();
+    });
+    refusals.refused_after("a missing list", |bench| fs::remove_file(&files(bench, "repo/lists")[0]).unwrap());
+    refusals.refused_after("a flipped bit in a catalog", |bench| {
+        let path = &files(bench, "repo/catalogs")[0];
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(path, bytes).unwrap();
+    });
+    refusals.refused_after("a damaged manifest", |bench| {
+        replace(&snapshot_file(bench, "manifest.json"), "rootfs", "rootfz");
+    });
+    refusals.refused_after("a manifest signed by somebody else", |bench| {
+        // A signature that is good, of the repository's root key over the node's certificate.
+        let other = fs::read_to_string(bench.path("repo/nodes/web-03.json")).unwrap();
+        let hex = |text: &str, key: &str| {
+            let at = text.rfind(key).unwrap() + key.len();
+            text[at..].split('"').nth(1).unwrap().to_owned()
+        };
+        let path = snapshot_file(bench, "manifest.sig");
+        let own = fs::read_to_string(&path).unwrap();
+        replace(&path, &hex(&own, "\"signature\":"), &hex(&other, "\"signature\":"));
+    });
+    refusals.refused_after("a newer repository", |bench| {
+        replace(&bench.path("repo/repository.json"), "\"format\": 1", "\"format\": 2");
+    });
+    insta::assert_snapshot!("repository", refusals.complaints);
+}
