@@ -22,39 +22,24 @@ pub(crate) struct Arguments {
     command: Command,
 }
 
+/// Each command is described at its options.
 #[derive(Subcommand)]
 enum Command {
-    /// Capture this node and store it as a snapshot.
     Capture(capture::Options),
-    /// Serve a repository over HTTPS.
     Serve(serve::Options),
-    /// Manage the nodes of a repository.
     Node(node::Options),
-    /// Allow one restore of a node, and print its code.
     Arm(arm::ArmOptions),
-    /// Take an arm back.
     Disarm(arm::DisarmOptions),
-    /// List arms and how far they are.
     Arms(arm::ArmsOptions),
-    /// List nodes and their snapshots.
     List(list::Options),
-    /// Check that everything stored is there and right.
     Verify(verify::Options),
-    /// Write a volume of a snapshot to a file.
     Export(export::Options),
-    /// Show what this machine has.
     Inventory(inventory::Options),
-    /// Show what a restore would do, to the last step.
     Plan(plan::Options),
-    /// Restore a snapshot onto disks or images of this machine.
     Restore(restore::Options),
-    /// Compare a tree or a restored image with a snapshot.
     Compare(compare::Options),
-    /// Build boot images.
     Image(image::Options),
-    /// Print completions for a shell.
     Completions(docs::CompletionOptions),
-    /// Write manual pages into a directory.
     Man(docs::ManOptions),
 }
 

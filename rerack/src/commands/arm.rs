@@ -18,7 +18,6 @@ use crate::snapshot::{self, RepositoryOptions};
 ///
 /// Example: rerack arm web-03 --dir /srv/bundles
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct ArmOptions {
     /// The node.
     node: NodeName,
@@ -75,7 +74,9 @@ async fn rehash(server: &Server, node: &NodeName) -> Result<(), Problem> {
     ))
 }
 
-/// Take an arm back. A machine that restores under it can read nothing more.
+/// Take an arm back.
+///
+/// A machine that restores under it can read nothing more.
 #[derive(clap::Args)]
 pub(crate) struct DisarmOptions {
     /// The arm, as `rerack arms` lists it.

@@ -20,7 +20,6 @@ use crate::progress::bytes_bar;
 ///
 /// Example: rerack capture --node-file /etc/rerack/node.json --exclude '/var/cache/apt/archives/*'
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// The file that `rerack node add` wrote.
     #[arg(long, default_value = "/etc/rerack/node.json")]

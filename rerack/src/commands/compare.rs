@@ -25,7 +25,6 @@ use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 ///
 /// Example: rerack compare web-03 --image new.img --dir /srv/bundles
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// NODE (its newest snapshot) or NODE@SNAPSHOT.
     snapshot: SnapshotName,

@@ -13,7 +13,6 @@ use crate::problem::Outcome;
 ///
 /// Example: rerack completions bash > /etc/bash_completion.d/rerack
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct CompletionOptions {
     /// The shell.
     shell: clap_complete::Shell,

@@ -11,11 +11,12 @@ use node_model::{Bytes, VolumeName};
 use crate::problem::{OrProblem, Outcome, Problem};
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
-/// Write a volume of a snapshot to a file: a `.tar.zst` for files, raw bytes compressed by zstd for the rest.
+/// Write a volume of a snapshot to a file.
+///
+/// What comes out is a `.tar.zst` for files, and raw bytes compressed by zstd for the rest.
 ///
 /// Example: rerack export web-03 root --dir /srv/bundles -o - | zstd -d | tar x --xattrs --acls
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// NODE (its newest snapshot) or NODE@SNAPSHOT.
     snapshot: SnapshotName,

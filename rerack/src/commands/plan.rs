@@ -12,10 +12,10 @@ use super::target::{TargetOptions, Targets};
 use crate::problem::{EXIT_FOUND, OrProblem, Outcome};
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
-/// Show what a restore would do, to the last step. This is the dry run: nothing is written.
+/// Show what a restore would do, to the last step.
 ///
-/// The last line of the head is the plan's digest, which `rerack restore --confirm` takes. Ends with exit code 3 if
-/// the plan must not be carried out.
+/// This is the dry run: nothing is written. The second line has the plan's digest, which `rerack restore --confirm`
+/// takes. Ends with exit code 3 if the plan must not be carried out.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// NODE (its newest snapshot) or NODE@SNAPSHOT.

@@ -24,7 +24,6 @@ use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 ///
 /// Example: rerack restore web-03 --dir /srv/bundles --target new.img --confirm 9c1e...
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// NODE (its newest snapshot) or NODE@SNAPSHOT.
     snapshot: SnapshotName,

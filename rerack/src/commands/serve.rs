@@ -18,7 +18,6 @@ use crate::snapshot;
 ///
 /// Example: rerack serve /srv/bundles
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// The repository's directory.
     dir: PathBuf,
