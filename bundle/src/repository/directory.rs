@@ -1,7 +1,8 @@
 //! What is particular to a repository in a local directory.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,16 +29,18 @@ pub(super) fn open_store(path: &Path) -> Result<Arc<dyn ObjectStore>, Repository
     Ok(Arc::new(store.with_fsync(true)))
 }
 
-/// Makes the directories of a new repository, durably.
+/// Makes the directories of a new repository, durably. They hold every file of every node, so they are their owner's
+/// alone; the repository's own directory keeps its mode if it is there already.
 pub(super) fn prepare(path: &Path) -> Result<(), RepositoryError> {
+    let make_directory = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     let make = || -> io::Result<()> {
-        fs::create_dir_all(path)?;
+        make_directory(path)?;
         for name in DIRECTORIES {
-            fs::create_dir_all(path.join(name))?;
+            make_directory(&path.join(name))?;
         }
         let packs = path.join("packs");
         for first_byte in 0..=255u8 {
-            fs::create_dir_all(packs.join(format!("{first_byte:02x}")))?;
+            make_directory(&packs.join(format!("{first_byte:02x}")))?;
         }
         File::open(packs)?.sync_all()?;
         File::open(path)?.sync_all()?;

@@ -83,6 +83,18 @@ async fn a_committed_snapshot_is_read_back_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn what_nodes_store_is_for_the_eyes_of_the_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("new");
+    testing::repository(&path, &[node_name()]).await;
+    for name in ["", "packs", "snapshots", "lists", "catalogs", "placement", "nodes"] {
+        let mode = fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "of `{name}`");
+    }
+}
+
+#[tokio::test]
 async fn the_newest_snapshot_is_the_one_with_the_highest_sequence_whatever_the_clock_said() {
     let bench = Bench::new().await;
     for (id, year) in [("one", 2040), ("two", 1970), ("three", 2001)] {
