@@ -37,7 +37,8 @@ fn contents(bench: &Bench, image: &str, partitions: &[u32]) -> Vec<String> {
     let disk = Attached::new(&bench.path(image), 512);
     let export = |number: &u32| {
         let text = tool("blkid", &["--probe", "--output", "export", &disk.partition(*number)]);
-        text.lines().filter(|line| !line.starts_with("DEVNAME=")).collect::<Vec<_>>().join("\n")
+        let is_of_the_loop_device = |line: &&str| line.starts_with("DEVNAME=") || line.starts_with("PART_ENTRY_DISK=");
+        text.lines().filter(|line| !is_of_the_loop_device(line)).collect::<Vec<_>>().join("\n")
     };
     partitions.iter().map(export).collect()
 }
@@ -66,6 +67,17 @@ fn a_node_comes_back_on_a_larger_disk() {
     let boot_partition = |image: &str| read_at(&bench.path(image), 1 << 20, 1 << 20);
     assert!(boot_partition("new.img") == boot_partition("node.img"), "the BIOS boot partition's bytes");
     tool("sfdisk", &["--verify", &bench.text_path("new.img")]);
+
+    let disk = Attached::new(&bench.path("new.img"), 512);
+    bench.mounted(&disk.partition(3), |at| {
+        std::fs::write(at.join("etc/hostname"), "web-04\n").unwrap();
+        std::fs::remove_file(at.join("etc/fstab")).unwrap();
+    });
+    drop(disk);
+    let except = ["compare", NODE, "--image", "new.img", "--except", "/etc", "--except", "/etc/fstab"];
+    let report = bench.rerack(&except).with_code(3);
+    assert!(report.contains("/etc/hostname: content is ") && !report.contains("etc/fstab"), "{report}");
+    assert!(report.contains("compared: 2 differences, 2 excepted"), "{report}");
 }
 
 /// Reads a figure such as `96 MiB` before `what` in the last line of a restore.

@@ -188,7 +188,8 @@ impl Bench {
         }
     }
 
-    fn mounted(&self, device: &str, fill: impl FnOnce(&Path)) {
+    /// Mounts a filesystem for as long as `fill` takes.
+    pub fn mounted(&self, device: &str, fill: impl FnOnce(&Path)) {
         let at = self.path("mounted");
         fs::create_dir_all(&at).unwrap();
         let mounted = MountedHere::new(device, &at);
