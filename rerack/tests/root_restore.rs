@@ -52,7 +52,7 @@ fn a_node_comes_back_on_a_larger_disk() {
     let again = bench.capture();
     assert!(again.contains(", 0 of "), "a node that did not change stores no new chunk: {again}");
 
-    bench.blank_image("new.img", 400);
+    bench.blank_image("new.img", 600);
     let original = bench.sha256("node.img");
     let digest = plan_onto(&bench, "new.img");
     let report = bench.rerack(&["restore", NODE, "--target", "new.img", "--confirm", &digest]).with_code(0);
@@ -124,7 +124,7 @@ fn fault_03_a_killed_restore_cannot_be_booted_and_goes_on_where_it_was() {
         return;
     }
     let bench = Bench::with_snapshot_of(Parts::RootWithMuch);
-    bench.blank_image("new.img", 400);
+    bench.blank_image("new.img", 250);
     let digest = plan_onto(&bench, "new.img");
     kill_while_restoring(&bench, "new.img", &digest, 40 << 20);
     assert!(read_at(&bench.path("new.img"), 0, 512) == [0; 512], "no firmware starts from this disk");
