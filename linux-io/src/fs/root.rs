@@ -35,7 +35,11 @@ pub fn open_unmounted(device: &Path, fstype: &str) -> Result<OwnedFd, FsError> {
         fsconfig_set_flag(&context, "ro")?;
         match fstype {
             "ext2" | "ext3" | "ext4" => fsconfig_set_flag(&context, "noload")?,
-            "xfs" => fsconfig_set_flag(&context, "norecovery")?,
+            "xfs" => {
+                fsconfig_set_flag(&context, "norecovery")?;
+                // A copy of it may be mounted: the node's own disk while its image is read, or the other way round.
+                fsconfig_set_flag(&context, "nouuid")?;
+            }
             _ => {}
         }
         fsconfig_create(&context)?;
