@@ -8,6 +8,13 @@ use std::process::{Child, Command, Stdio};
 
 use nix::libc;
 
+/// Lets this program end silently when nobody reads its output any more, as other tools do: `rerack plan … | head`.
+/// Only for programs that leave nothing half done by it.
+pub fn end_with_the_reader() {
+    // SAFETY: the default action installs no handler, so no code of ours runs in a signal's context.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Starts `command` as the leader of a session of its own with `terminal` (`/dev/tty1`, `/dev/ttyS0`; not
 /// `/dev/console`, which cannot be owned) as its controlling terminal, input, output and error output.
 ///
