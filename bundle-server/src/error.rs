@@ -146,7 +146,7 @@ impl ServerError {
             Self::UnknownNode { node } => format!("rerack node add {node}"),
             Self::NothingToRestore { .. } => "run `rerack capture` on the node while it lives".to_owned(),
             Self::RestoreRunning { arm, .. } => format!("if it will never end: rerack disarm {arm}"),
-            Self::UnknownArm { .. } => "`rerack arm --list` shows the arms".to_owned(),
+            Self::UnknownArm { .. } => "`rerack arms` lists them".to_owned(),
             Self::Randomness(_) | Self::Certificate { .. } | Self::Arm { .. } | Self::Task => return None,
         })
     }

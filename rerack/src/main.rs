@@ -3,6 +3,7 @@
 mod commands;
 mod problem;
 mod progress;
+mod scratch;
 mod snapshot;
 
 use std::process::ExitCode;
@@ -43,6 +44,16 @@ enum Command {
     Man(docs::ManOptions),
 }
 
+impl Command {
+    /// Whether it may end at any moment without leaving anything half done.
+    fn only_shows(&self) -> bool {
+        matches!(
+            self,
+            Self::Arms(_) | Self::List(_) | Self::Verify(_) | Self::Inventory(_) | Self::Plan(_) | Self::Completions(_)
+        )
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
@@ -50,6 +61,9 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("RERACK_LOG").unwrap_or_else(|_| "warn".into()))
         .init();
+    if arguments.command.only_shows() {
+        linux_io::terminal::end_with_the_reader();
+    }
     match run(arguments.command) {
         Ok(code) => code,
         Err(problem) => {

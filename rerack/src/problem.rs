@@ -31,10 +31,16 @@ impl Problem {
 
     /// Prints it to standard error.
     pub(crate) fn print(&self) {
-        eprintln!("error: {:#}", self.error);
+        eprintln!("error: {self}");
         if let Some(hint) = &self.hint {
             eprintln!("hint: {hint}");
         }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error)
     }
 }
 

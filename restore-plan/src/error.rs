@@ -159,9 +159,9 @@ impl PlanError {
             Self::TargetUsedTwice { .. } => "name another disk for one of the two".to_owned(),
             Self::NotEligible { hint, .. } => hint.clone(),
             Self::NoCandidate { key, .. } => {
-                format!("put in a disk that is large enough, or name the one meant with `--disk {key}=SERIAL`")
+                format!("put in a disk that is large enough, or name the one meant with `--map {key}=PATH`")
             }
-            Self::Ambiguous { key, .. } => format!("say which one with `--disk {key}=SERIAL`"),
+            Self::Ambiguous { key, .. } => format!("say which one with `--map {key}=PATH`"),
             Self::SectorSize { needed, .. } => format!("use a disk with blocks of {needed} bytes"),
             Self::TooSmall { .. } => "use a larger disk".to_owned(),
         }

@@ -13,10 +13,12 @@ use node_model::{
 };
 use restore_engine::data::{CatalogReadError, ProvenVolume};
 use restore_engine::prove::ProvenSnapshot;
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::target::NO_LOOP;
 use crate::problem::{EXIT_FOUND, OrProblem, Outcome, Problem};
+use crate::scratch::Scratch;
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
 /// Compare a tree or a restored image with a snapshot: every path and all its metadata.
@@ -45,13 +47,22 @@ pub(crate) struct Options {
     except: Vec<String>,
     #[command(flatten)]
     repository: RepositoryOptions,
+    /// Print JSON: one object a line, for each volume.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
     let runtime = snapshot::runtime()?;
     let repository = snapshot::open(&runtime, &options.repository.dir)?;
     let proven = snapshot::load_proven(&runtime, &repository, &options.snapshot)?;
-    let comparer = Comparer { runtime: &runtime, source: &repository, proven: &proven, except: &options.except };
+    let comparer = Comparer {
+        runtime: &runtime,
+        source: &repository,
+        proven: &proven,
+        except: &options.except,
+        json: options.json,
+    };
     let different = match (&options.root, &options.image) {
         (Some(root), _) => comparer.tree(&options.volume, root)?,
         (None, Some(image)) => comparer.image(image, &options.disk)?,
@@ -65,6 +76,7 @@ struct Comparer<'a> {
     source: &'a bundle::repository::Repository,
     proven: &'a ProvenSnapshot,
     except: &'a [String],
+    json: bool,
 }
 
 /// A filesystem of the image.
@@ -107,10 +119,26 @@ impl Comparer<'_> {
             .or_hint(|_: &CompareError| None::<String>)?;
         let (excepted, wrong): (Vec<&Difference>, Vec<&Difference>) =
             found.differences.iter().partition(|difference| self.is_excepted(node_path, difference));
+        let count = wrong.len() as u64 + found.unlisted_count;
+        if self.json {
+            let difference = |difference: &&Difference| {
+                json!({
+                    "path": String::from_utf8_lossy(&difference.path), "what": difference.what(),
+                    "text": difference.to_string(),
+                })
+            };
+            let differences: Vec<_> = wrong.iter().map(difference).collect();
+            let line = json!({
+                "volume": name, "path_count": found.entry_count, "file_count": found.file_count,
+                "content_bytes": found.content_bytes, "difference_count": count, "excepted_count": excepted.len(),
+                "differences": differences,
+            });
+            println!("{line}");
+            return Ok(count);
+        }
         for difference in &wrong {
             println!("{name}: {difference}");
         }
-        let count = wrong.len() as u64 + found.unlisted_count;
         println!(
             "{name}: {} paths, {} in {} files compared: {count} differences, {} excepted",
             found.entry_count,
@@ -136,7 +164,8 @@ impl Comparer<'_> {
         let claimed = opened.into_idle().and_then(|idle| idle.claim(&identity)).or_hint(|error| error.hint())?;
         let places: Vec<PartitionPlace> = found.iter().map(|one| one.place).collect();
         let known = announce(&claimed, &places).or_hint(|error| error.hint())?;
-        let work = std::env::temp_dir().join(format!("rerack-compare-{}", std::process::id()));
+        let scratch = Scratch::new()?;
+        let work = scratch.path();
         let mut different = 0;
         for (one, known) in found.iter().zip(known) {
             let fstype = one.filesystem.type_name();
@@ -161,14 +190,12 @@ impl Comparer<'_> {
                     mounted.unmount().or_hint(|error| error.hint())?;
                 }
                 Err(error) if error.is_unknown_filesystem() => {
-                    println!("{}: not compared, this kernel knows no {fstype}", one.volume);
+                    eprintln!("warning: {}: not compared, this kernel knows no {fstype}", one.volume);
                 }
                 Err(error) => return Err(Problem::new(error, None)),
             }
         }
         linux_io::partitions::withdraw(&claimed).or_hint(|error| error.hint())?;
-        // Only empty directories are left there.
-        let _ = std::fs::remove_dir_all(&work);
         Ok(different)
     }
 

@@ -8,7 +8,7 @@ use node_model::Inventory;
 use restore_engine::planning::{PlanningError, make_plan, policy_for};
 
 use super::print_json;
-use super::target::{TargetOptions, Targets};
+use super::target::{PolicyOptions, TargetOptions, Targets};
 use crate::problem::{EXIT_FOUND, OrProblem, Outcome};
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
@@ -27,6 +27,8 @@ pub(crate) struct Options {
     inventory: Option<PathBuf>,
     #[command(flatten)]
     target: Option<TargetOptions>,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// Print the plan as JSON.
     #[arg(long)]
     json: bool,
@@ -38,15 +40,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let proven = snapshot::load_proven(&runtime, &repository, &options.snapshot)?;
     let mut policy =
         policy_for(&proven, &repository, runtime.handle()).or_hint(|_| "run `rerack verify`".to_owned())?;
+    options.policy.apply(&mut policy);
     let described = options.inventory.as_ref().map(|path| {
         let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice::<Inventory>(&text).with_context(|| format!("{} is no inventory", path.display()))
     });
     let plan = match (described.transpose()?, &options.target) {
-        (Some(inventory), _) => {
-            policy.other_machine_allowed = true;
-            make_plan(&proven, &inventory, &policy)
-        }
+        (Some(inventory), _) => make_plan(&proven, &inventory, &policy),
         (None, Some(target)) => {
             let targets = Targets::attach(target)?;
             let mut inventory = targets.inventory()?;

@@ -1,10 +1,10 @@
 //! `rerack restore`.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use node_model::Bytes;
 use restore_engine::consent::{ConsentedPlan, NoConsent};
 use restore_engine::data::{Meter, Notice, PipelineOptions, ProvenVolume, SnapshotSource};
@@ -12,10 +12,13 @@ use restore_engine::execute::{Told, execute};
 use restore_engine::live::{LiveMachine, Work};
 use restore_engine::planning::{PlanningError, find_resume, make_plan, policy_for};
 use restore_events::Stage;
+use serde_json::json;
 
-use super::target::{TargetOptions, Targets};
+use super::print_json;
+use super::target::{PolicyOptions, TargetOptions, Targets};
 use crate::problem::{OrProblem, Outcome, Problem};
 use crate::progress::bytes_bar;
+use crate::scratch::Scratch;
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
 /// Restore a snapshot onto disks or images of this machine.
@@ -31,6 +34,8 @@ pub(crate) struct Options {
     repository: RepositoryOptions,
     #[command(flatten)]
     target: TargetOptions,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// The digest of the plan that you read and agree to.
     #[arg(long, value_name = "DIGEST")]
     confirm: Option<String>,
@@ -38,6 +43,9 @@ pub(crate) struct Options {
     /// hashed.
     #[arg(long)]
     resume: bool,
+    /// Print JSON at the end; what goes on is then told on standard error.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
@@ -48,6 +56,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let proven = snapshot::load_proven(&runtime, &repository, &options.snapshot)?;
     let mut policy =
         policy_for(&proven, &repository, runtime.handle()).or_hint(|_| "run `rerack verify`".to_owned())?;
+    options.policy.apply(&mut policy);
     let targets = Targets::attach(&options.target)?;
     let mut inventory = targets.inventory()?;
     targets.apply(&options.target, &mut inventory, &mut policy)?;
@@ -64,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
     let consented = ConsentedPlan::new(plan, digest).or_hint(|error: &NoConsent| error.hint().to_owned())?;
 
-    let directory = tempdir().context("no working directory can be made")?;
+    let scratch = Scratch::new()?;
     let meter = Arc::new(Meter::default());
     let bar = bytes_bar(proven.volumes().map(ProvenVolume::content_bytes).sum());
     let waiting = bar.clone();
@@ -79,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 waiting.suspend(|| eprintln!("warning: {why}"));
             }
         }),
-        directory: directory.clone(),
+        directory: scratch.path().to_owned(),
     };
     let mut machine = LiveMachine::new(work);
     let mut timeline = Timeline::new();
@@ -89,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         Told::Step { what, .. } => {
             bar.set_message(what.clone());
             if bar.is_hidden() {
-                println!("{what}");
+                tell(&what, options.json);
             }
         }
         Told::Warning(text) => bar.suspend(|| eprintln!("warning: {text}")),
@@ -97,31 +106,39 @@ pub(crate) fn run(options: &Options) -> Outcome {
     drop(ticking);
     bar.finish_and_clear();
     timeline.end();
-    // What is left there is empty directories; they are of no further use.
-    let _ = std::fs::remove_dir_all(&directory);
     done.map_err(|failed| {
         let hint = failed.source.hint();
-        Problem::new(failed, Some(format!("{hint}; the disks cannot be booted; add --resume to go on")))
+        let state = match failed.disks_written {
+            true => "the disks cannot be booted; add --resume to go on",
+            false => "nothing was written",
+        };
+        Problem::new(failed, Some(format!("{hint}; {state}")))
     })?;
-    timeline.print();
-    let reading = meter.read();
-    println!(
+    let (source, reading) = (&consented.plan().source, meter.read());
+    if options.json {
+        print_json(&json!({
+            "node": source.node, "snapshot": source.snapshot, "plan": digest, "file_count": reading.files,
+            "written_bytes": reading.written_bytes, "kept_bytes": reading.reused_bytes,
+            "read_bytes": reading.fetched_bytes, "timeline": timeline.as_json(),
+        }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    timeline.lines().for_each(|line| tell(&line, false));
+    let done = format!(
         "{} is restored: {} files, {} written, {} kept, {} read from the repository",
-        consented.plan().source.node,
+        source.node,
         reading.files,
         Bytes(reading.written_bytes),
         Bytes(reading.reused_bytes),
         Bytes(reading.fetched_bytes)
     );
+    tell(&done, false);
     Ok(ExitCode::SUCCESS)
 }
 
-/// A private directory in memory, where there is one.
-fn tempdir() -> std::io::Result<std::path::PathBuf> {
-    let parent = if std::path::Path::new("/run").is_dir() { "/run" } else { "/tmp" };
-    let directory = std::path::Path::new(parent).join(format!("rerack-{}", std::process::id()));
-    std::fs::create_dir(&directory)?;
-    Ok(directory)
+/// Says what goes on. That nobody listens is no reason to leave a disk half restored.
+fn tell(what: &str, json: bool) {
+    let _ = if json { writeln!(std::io::stderr(), "{what}") } else { writeln!(std::io::stdout(), "{what}") };
 }
 
 /// Moves the bar while the restore runs; ends when dropped.
@@ -169,9 +186,12 @@ impl Timeline {
         }
     }
 
-    fn print(&self) {
-        for (stage, took) in &self.rows {
-            println!("{:<12} {:>8.2} s", stage.title(), took.as_secs_f64());
-        }
+    fn as_json(&self) -> Vec<serde_json::Value> {
+        let row = |(stage, took): &(Stage, Duration)| json!({ "stage": stage, "ms": took.as_millis() as u64 });
+        self.rows.iter().map(row).collect()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.rows.iter().map(|(stage, took)| format!("{:<12} {:>8.2} s", stage.title(), took.as_secs_f64()))
     }
 }

@@ -7,8 +7,8 @@ use linux_io::Roots;
 use linux_io::blockdev::{BlockDevError, Disk};
 use linux_io::loopdev::{LoopDevice, LoopOptions};
 use linux_io::scan::{InventoryOptions, ScanError, inventory};
-use node_model::{DeviceKey, Inventory, InventoryDisk, SectorSize};
-use restore_plan::Policy;
+use node_model::{DeviceKey, DiskId, Inventory, InventoryDisk, SectorSize};
+use restore_plan::{AllowedForeign, Policy};
 
 use crate::problem::{OrProblem, Problem};
 
@@ -30,9 +30,32 @@ pub(crate) struct TargetOptions {
     /// The sector size that image files get: 512 or 4096.
     #[arg(long, default_value = "512", value_parser = sector_size)]
     pub(crate) sector_size: SectorSize,
+}
+
+/// What a person allows besides.
+#[derive(clap::Args)]
+pub(crate) struct PolicyOptions {
     /// Leave network files as they are: the disks will be used in another machine than this one.
     #[arg(long)]
-    pub(crate) keep_network: bool,
+    keep_network: bool,
+    /// A captured device that may come back empty, as the plan's refusal names it; may be given several times.
+    #[arg(long, value_name = "DEVICE")]
+    accept_loss: Vec<DeviceKey>,
+    /// A signature of something larger than a disk that may be erased, as the plan's refusal names it; may be given
+    /// several times.
+    #[arg(long, value_name = "DISK=SIGNATURE", value_parser = foreign)]
+    erase_foreign: Vec<AllowedForeign>,
+}
+
+impl PolicyOptions {
+    /// Writes what the options say into the policy.
+    pub(crate) fn apply(&self, policy: &mut Policy) {
+        policy.keep_network = self.keep_network;
+        policy.accept_loss.extend(self.accept_loss.iter().cloned());
+        policy.foreign_allowed.extend(self.erase_foreign.iter().cloned());
+        // Somebody typed the node's name and the machine's or its disks'.
+        policy.other_machine_allowed = true;
+    }
 }
 
 /// The targets of one command, image files attached.
@@ -65,16 +88,14 @@ impl Targets {
         inventory(&Roots::live(), &InventoryOptions { named, ..InventoryOptions::default() }).or_hint(ScanError::hint)
     }
 
-    /// Writes what the options say into the policy. Other disks than those named are never targets.
+    /// Writes what the options say into the policy. Other disks than those named are never targets, nor are named ones
+    /// that cannot be told from others.
     pub(crate) fn apply(
         &self,
         options: &TargetOptions,
         inventory: &mut Inventory,
         policy: &mut Policy,
     ) -> Result<(), Problem> {
-        policy.keep_network = options.keep_network;
-        // Somebody typed the node's name and these targets.
-        policy.other_machine_allowed = true;
         for (key, path) in &options.mappings {
             let disk = self.find(inventory, path)?;
             let id = disk.identity.stable_ids().into_iter().next();
@@ -83,7 +104,7 @@ impl Targets {
             })?;
             policy.mapping.insert(key.clone(), id);
         }
-        inventory.disks.retain(|disk| disk.named_explicitly);
+        inventory.disks = only_named(std::mem::take(&mut inventory.disks))?;
         Ok(())
     }
 
@@ -96,6 +117,21 @@ impl Targets {
             .find(|disk| disk.named_explicitly && name.is_some_and(|name| Path::new(&disk.kernel_name) == name))
             .ok_or_else(|| Problem::words(format!("{} is no target", path.display()), "name it by --target as well"))
     }
+}
+
+/// The disks that a person named, if each can be told from all others.
+fn only_named(disks: Vec<InventoryDisk>) -> Result<Vec<InventoryDisk>, Problem> {
+    let (named, others): (Vec<_>, Vec<_>) = disks.into_iter().partition(|disk| disk.named_explicitly);
+    for disk in &named {
+        if let Some(twin) = others.iter().find(|other| other.identity.is_same_disk(&disk.identity)) {
+            let (one, other) = (&disk.kernel_name, &twin.kernel_name);
+            return Err(Problem::words(
+                format!("{one} cannot be told from {other}: both are {}", disk.identity.describe()),
+                "unplug the one that is not meant",
+            ));
+        }
+    }
+    Ok(named)
 }
 
 /// An image that is attached already may be mounted from there, which its new loop device would not show.
@@ -118,7 +154,81 @@ fn mapping(text: &str) -> Result<(DeviceKey, PathBuf), String> {
     Ok((key.parse().map_err(|error: node_model::InvalidId| error.to_string())?, path.into()))
 }
 
+/// As hints write it: `serial:S3Z9=zfs_member`.
+fn foreign(text: &str) -> Result<AllowedForeign, String> {
+    const EXAMPLE: &str = "DISK=SIGNATURE, such as serial:S3Z9=zfs_member";
+    let (disk, kind) = text.rsplit_once('=').ok_or(EXAMPLE)?;
+    let (word, value) = disk.split_once(':').ok_or(EXAMPLE)?;
+    let id = match word {
+        "wwn" => DiskId::Wwn,
+        "nguid" => DiskId::Nguid,
+        "eui64" => DiskId::Eui64,
+        "serial" => DiskId::Serial,
+        "file" => DiskId::Backing,
+        _ => return Err(EXAMPLE.to_owned()),
+    };
+    Ok(AllowedForeign { disk: id(value.to_owned()), kind: kind.to_owned() })
+}
+
 fn sector_size(text: &str) -> Result<SectorSize, String> {
     let bytes: u64 = text.parse().map_err(|_| "512 or 4096".to_owned())?;
     SectorSize::try_from(bytes).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use node_model::{Bytes, DiskIdentity, Transport};
+
+    use super::*;
+
+    fn disk(kernel_name: &str, serial: &str, named_explicitly: bool) -> InventoryDisk {
+        InventoryDisk {
+            identity: DiskIdentity {
+                wwn: None,
+                nguid: None,
+                eui64: None,
+                serial: Some(serial.to_owned()),
+                backing: None,
+                model: None,
+                transport: Transport::Scsi,
+                size_bytes: Bytes::gib(1),
+            },
+            kernel_name: kernel_name.to_owned(),
+            bus_path: None,
+            sector_size_bytes: SectorSize::B512,
+            removable: false,
+            read_only: false,
+            boot_medium: false,
+            held_by: Vec::new(),
+            signatures: Vec::new(),
+            named_explicitly,
+        }
+    }
+
+    #[test]
+    fn only_what_is_named_is_a_target_and_never_one_of_two_alike() {
+        let disks = vec![disk("sda", "S1", false), disk("sdb", "S2", true), disk("sdc", "S3", false)];
+        let named = only_named(disks).unwrap();
+        assert_eq!(named.iter().map(|disk| disk.kernel_name.as_str()).collect::<Vec<_>>(), ["sdb"]);
+
+        let twins = vec![disk("sda", "S1", false), disk("sdb", "S1", true)];
+        let problem = only_named(twins).unwrap_err();
+        assert_eq!(problem.to_string(), "sdb cannot be told from sda: both are serial S1, 1.00 GiB");
+    }
+
+    #[test]
+    fn what_a_refusal_names_is_understood() {
+        let ids = [
+            DiskId::Wwn("naa.5000c500a1b2c3d4".to_owned()),
+            DiskId::Nguid("00112233445566778899aabbccddeeff".to_owned()),
+            DiskId::Eui64("0025385b".to_owned()),
+            DiskId::Serial("S3Z9=1".to_owned()),
+            DiskId::Backing("/srv/new.img#12".to_owned()),
+        ];
+        for disk in ids {
+            let named = format!("{}=zfs_member", disk.to_string().replace(' ', ":"));
+            assert_eq!(foreign(&named).unwrap(), AllowedForeign { disk, kind: "zfs_member".to_owned() });
+        }
+        assert!(foreign("serial:S3Z9").is_err() && foreign("S3Z9=zfs_member").is_err() && foreign("sn:1=zfs").is_err());
+    }
 }

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use bundle::repository::RepositoryError;
-use bundle::verify::{Depth, Report};
+use bundle::verify::{Depth, Finding, Report};
 use bundle_server::{Server, ServerError, system_clock};
 use node_model::Bytes;
+use serde_json::json;
 
+use super::print_json;
 use crate::problem::{EXIT_FOUND, OrProblem, Outcome};
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
@@ -22,11 +24,22 @@ pub(crate) struct Options {
     /// Check signatures, lists and lengths, and read no chunk.
     #[arg(long)]
     quick: bool,
+    /// First write anew what is lost and can be made from the packs: where chunks lie.
+    #[arg(long, conflicts_with = "snapshot")]
+    repair: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
     let runtime = snapshot::runtime()?;
     let depth = if options.quick { Depth::Quick } else { Depth::Full };
+    if options.repair {
+        let repository = snapshot::open(&runtime, &options.repository.dir)?;
+        let rebuilt = runtime.block_on(repository.rebuild_placement()).or_hint(RepositoryError::hint)?;
+        eprintln!("placement: {} written anew, {} removed", rebuilt.written, rebuilt.removed);
+    }
     let report = match &options.snapshot {
         None => runtime
             .block_on(async {
@@ -46,10 +59,25 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 .or_hint(RepositoryError::hint)?
         }
     };
-    Ok(print(&report))
+    if options.json {
+        print_json(&as_json(&report));
+    } else {
+        print(&report);
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FOUND) })
 }
 
-fn print(report: &Report) -> ExitCode {
+fn as_json(report: &Report) -> serde_json::Value {
+    let checked = &report.checked;
+    let finding =
+        |finding: &Finding| json!({ "what": finding.to_string(), "loss": finding.is_loss(), "hint": finding.hint() });
+    json!({
+        "snapshots": checked.snapshots, "packs": checked.packs, "chunks": checked.chunks,
+        "hashed_bytes": checked.bytes, "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}
+
+fn print(report: &Report) {
     for finding in &report.findings {
         println!("wrong: {finding}");
         if let Some(hint) = finding.hint() {
@@ -65,5 +93,4 @@ fn print(report: &Report) -> ExitCode {
         Bytes(checked.bytes),
         if report.is_clean() { "all is right".to_owned() } else { format!("{} findings", report.findings.len()) }
     );
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FOUND) }
 }
