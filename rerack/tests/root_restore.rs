@@ -69,7 +69,7 @@ fn a_node_comes_back_on_a_larger_disk() {
     tool("sfdisk", &["--verify", &bench.text_path("new.img")]);
 
     let disk = Attached::new(&bench.path("new.img"), 512);
-    bench.mounted(&disk.partition(3), |at| {
+    bench.mounted(&disk.partition(3), "rw", |at| {
         std::fs::write(at.join("etc/hostname"), "web-04\n").unwrap();
         std::fs::remove_file(at.join("etc/fstab")).unwrap();
     });

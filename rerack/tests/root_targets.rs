@@ -119,10 +119,14 @@ fn a_node_is_captured_beside_a_mounted_copy_of_it() {
     }
     let bench = Bench::new();
     bench.build_node(Parts::RootAndXfs);
+    // A name of its own, so that no other test is in the way.
+    let node = Attached::new(&bench.path("node.img"), 512);
+    tool("xfs_admin", &["-U", "generate", &node.partition(2)]);
+    drop(node);
     tool("cp", &["--sparse=always", &bench.text_path("node.img"), &bench.text_path("copy.img")]);
     let copy = Attached::new(&bench.path("copy.img"), 512);
     let at = bench.text_path("mounted");
-    tool("mount", &["-o", "nouuid", &copy.partition(2), &at]);
+    tool("mount", &[&copy.partition(2), &at]);
     let captured = capture(&bench, &[("node.img", 512)]);
     tool("umount", &[&at]);
     assert_eq!(captured["volumes"].as_array().unwrap().len(), 4, "{captured}");

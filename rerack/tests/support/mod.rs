@@ -155,7 +155,7 @@ impl Bench {
         tool("mkswap", &["-q", "-U", "8bcb5daf-17ca-47b2-91ac-39b50fb58eef", "-L", "sw", &disk.partition(5)]);
         let root = disk.partition(3);
         tool("mkfs.ext4", &["-q", "-b", "4096", "-U", "d6dcd9a2-0770-4d26-b0bc-955bfbe3f4f9", "-L", "rootfs", &root]);
-        self.mounted(&root, |at| {
+        self.mounted(&root, "rw", |at| {
             fs::create_dir_all(at.join("etc")).unwrap();
             fs::write(at.join("etc/hostname"), format!("{NODE}\n")).unwrap();
             fs::write(at.join("etc/fstab"), FSTAB).unwrap();
@@ -178,7 +178,8 @@ impl Bench {
         if parts == Parts::RootAndXfs {
             let data = disk.partition(2);
             tool("mkfs.xfs", &["-q", "-m", "uuid=0c9d2f6e-51c5-4a53-9d3c-0f9c7f0d7a11", "-L", "data", &data]);
-            self.mounted(&data, |at| {
+            // Another test may have the same filesystem mounted.
+            self.mounted(&data, "nouuid", |at| {
                 fs::write(at.join("records"), linux_io::fs::awkward::noise(99, 3 << 20)).unwrap();
                 fs::write(at.join("empty"), "").unwrap();
             });
@@ -186,10 +187,10 @@ impl Bench {
     }
 
     /// Mounts a filesystem for as long as `fill` takes.
-    pub fn mounted(&self, device: &str, fill: impl FnOnce(&Path)) {
+    pub fn mounted(&self, device: &str, options: &str, fill: impl FnOnce(&Path)) {
         let at = self.path("mounted");
         fs::create_dir_all(&at).unwrap();
-        let mounted = MountedHere::new(device, &at);
+        let mounted = MountedHere::new(device, options, &at);
         fill(&at);
         drop(mounted);
     }
@@ -284,8 +285,8 @@ impl Drop for Attached {
 struct MountedHere(PathBuf);
 
 impl MountedHere {
-    fn new(device: &str, at: &Path) -> Self {
-        tool("mount", &[device, at.to_str().unwrap()]);
+    fn new(device: &str, options: &str, at: &Path) -> Self {
+        tool("mount", &["-o", options, device, at.to_str().unwrap()]);
         Self(at.to_owned())
     }
 }
