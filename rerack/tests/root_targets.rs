@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use support::{Attached, Bench, Ended, NODE, Parts, can_run, read_at, sfdisk, tool, write_at};
+use support::{Attached, Bench, Ended, MountedHere, NODE, Parts, can_run, read_at, sfdisk, tool, write_at};
 
 fn json(ended: Ended) -> Value {
     serde_json::from_str(&ended.with_code(0)).unwrap()
@@ -45,12 +45,10 @@ fn one_filesystem(bench: &Bench, image: &str, sector_size: u32, mebibytes: u64, 
     tool("losetup", &["--detach", bare.trim()]);
     let disk = Attached::new(&bench.path(image), sector_size);
     tool("mkfs.ext4", &["-q", &disk.partition(1)]);
-    let at = bench.path("mounted");
-    fs::create_dir_all(&at).unwrap();
-    tool("mount", &[&disk.partition(1), at.to_str().unwrap()]);
-    fs::create_dir_all(at.join(path).parent().unwrap()).unwrap();
-    fs::write(at.join(path), content).unwrap();
-    tool("umount", &[at.to_str().unwrap()]);
+    bench.mounted(&disk.partition(1), "rw", |at| {
+        fs::create_dir_all(at.join(path).parent().unwrap()).unwrap();
+        fs::write(at.join(path), content).unwrap();
+    });
 }
 
 fn digest(plan: &Value) -> String {
@@ -125,10 +123,9 @@ fn a_node_is_captured_beside_a_mounted_copy_of_it() {
     drop(node);
     tool("cp", &["--sparse=always", &bench.text_path("node.img"), &bench.text_path("copy.img")]);
     let copy = Attached::new(&bench.path("copy.img"), 512);
-    let at = bench.text_path("mounted");
-    tool("mount", &[&copy.partition(2), &at]);
+    let mounted = MountedHere::new(&copy.partition(2), "rw", &bench.path("mounted"));
     let captured = capture(&bench, &[("node.img", 512)]);
-    tool("umount", &[&at]);
+    drop(mounted);
     assert_eq!(captured["volumes"].as_array().unwrap().len(), 4, "{captured}");
 }
 

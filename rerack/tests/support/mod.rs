@@ -282,10 +282,11 @@ impl Drop for Attached {
     }
 }
 
-struct MountedHere(PathBuf);
+/// A mount; it goes on drop.
+pub struct MountedHere(PathBuf);
 
 impl MountedHere {
-    fn new(device: &str, options: &str, at: &Path) -> Self {
+    pub fn new(device: &str, options: &str, at: &Path) -> Self {
         tool("mount", &["-o", options, device, at.to_str().unwrap()]);
         Self(at.to_owned())
     }
