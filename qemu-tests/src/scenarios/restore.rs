@@ -1,11 +1,12 @@
 //! The whole way: a node is captured, lost, and comes back on another machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::Outcome;
 use crate::{
-    BootFirst, BundleServer, Disk, Error, Firmware, Guest, Lab, Net, Node, NodeRecipe, Programs, VmBuilder, host,
+    BootFiles, BootFirst, BundleServer, Disk, Error, Guest, Lab, Net, Node, NodeRecipe, Programs, Vm, VmBuilder, host,
 };
 
 /// Under translation on busy cores.
@@ -25,9 +26,14 @@ const LIVE_PATHS: &str = "-path /var/log -o -path /var/tmp -o -path /tmp -o -pat
                           -o -path /var/cache -o -path /root/rerack -o -path /etc/resolv.conf \
                           -o -path /etc/systemd/network -o -path /etc/network";
 
+/// What the plan rewrites because the network card is another one.
+const ADAPTED: &str = "/etc/systemd/network/10-lan.network";
+
+/// Nodes that were captured by this process, with what they said of themselves: capturing takes minutes.
+static CAPTURED: Mutex<Vec<(String, Portrait)>> = Mutex::new(Vec::new());
+
 /// A captured node, its server, and what is needed to bring it back.
 struct Lost {
-    lab_run: PathBuf,
     node: Node,
     server: BundleServer,
     iso: PathBuf,
@@ -36,7 +42,7 @@ struct Lost {
 }
 
 /// What a node says of itself: two of them are compared.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Portrait {
     host_name: String,
     machine_id: String,
@@ -47,40 +53,31 @@ struct Portrait {
 }
 
 impl Lost {
-    /// Boots a node, captures it while it runs, and destroys it.
-    fn capture(lab: &Lab, programs: &Programs, recipe: NodeRecipe, name: &str) -> Result<Self, Error> {
+    /// A node that was captured and destroyed, now or by an earlier scenario of this process.
+    fn of(lab: &Lab, programs: &Programs, recipe: NodeRecipe) -> Result<Self, Error> {
         let iso = programs.iso(lab.run_dir(), lab.cache_dir())?;
+        let name = format!("lost-{}", recipe.hostname);
         let directory = lab.run_dir().join(format!("{name}.repository"));
-        if directory.exists() {
-            std::fs::remove_dir_all(&directory).map_err(Error::file("remove", &directory))?;
-        }
-        let server = BundleServer::start(programs, &directory)?;
+        let known = |captured: &[(String, Portrait)]| {
+            captured.iter().find(|(known, _)| *known == name).map(|(_, portrait)| portrait.clone())
+        };
+        let mut captured = CAPTURED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let node = Node::prepare(lab, recipe)?;
-        let host_name = node.recipe.hostname.clone();
-        let node_file = server.directory().with_extension(format!("{host_name}.node"));
-        if node_file.exists() {
-            std::fs::remove_file(&node_file).map_err(Error::file("remove", &node_file))?;
+        if let Some(before) = known(&captured) {
+            let server = BundleServer::start(programs, &directory)?;
+            return Ok(Self { node, server, iso, before });
         }
-        let node_file = server.node_add(&host_name)?;
-        let disk = node.copy_disk(lab, name)?;
-        let mut vm = node.machine(lab, name, &disk).start()?;
-        let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
-        guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?;
-        guest.put(&programs.rerack(), "/root/rerack", "755")?;
-        guest.put(&node_file, "/etc/rerack-node", "600")?;
-        let begun = Instant::now();
-        let said = guest.expect("/root/rerack capture --node-file /etc/rerack-node 2>&1", CAPTURE_TIMEOUT)?;
-        println!("        captured in {:.1} s", begun.elapsed().as_secs_f32());
-        println!("        {}", said.lines().last().unwrap_or_default());
-        let before = Portrait::take(&mut guest)?;
-        guest.power_off(BOOT_TIMEOUT)?;
-        std::fs::remove_file(&disk.path).map_err(Error::file("remove", &disk.path))?;
-        Ok(Self { lab_run: lab.run_dir().to_owned(), node, server, iso, before })
+        remove(&directory)?;
+        let server = BundleServer::start(programs, &directory)?;
+        let before = capture(lab, programs, &server, &node, &name)?;
+        captured.push((name, before.clone()));
+        Ok(Self { node, server, iso, before })
     }
 
     /// The machine that takes the node's place: another disk, another network card.
     fn replacement(&self, lab: &Lab, name: &str) -> Result<(VmBuilder, PathBuf), Error> {
-        let path = self.lab_run.join(format!("{name}.img"));
+        let path = lab.run_dir().join(format!("{name}.img"));
+        remove(&path)?;
         let disk = Disk::create(&path, NEW_DISK_BYTES)?.serial(NEW_SERIAL);
         Ok((self.machine(lab, name, disk), path))
     }
@@ -95,8 +92,8 @@ impl Lost {
     }
 
     /// Boots the restored disk and compares the node with what it was.
-    fn comes_back(&self, lab: &Lab, name: &str, disk: &Path) -> Result<(), Error> {
-        let mut vm = self.machine(lab, name, Disk::new(disk).serial(NEW_SERIAL)).start()?;
+    fn comes_back(&self, machine: VmBuilder) -> Result<(), Error> {
+        let mut vm = machine.start()?;
         let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
         println!("        restored node: login {:.1} s after power-on", guest.vm().uptime().as_secs_f32());
         guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?;
@@ -106,12 +103,68 @@ impl Lost {
         self.before.compare(&after)
     }
 
+    /// The replacement with its disk as the restore left it.
+    fn restored(&self, lab: &Lab, name: &str, disk: &Path) -> VmBuilder {
+        self.machine(lab, name, Disk::new(disk).serial(NEW_SERIAL))
+    }
+
     /// Compares the restored filesystems, never booted yet, with the snapshot: every path and all its metadata.
     fn equals_snapshot(&self, disk: &Path) -> Result<(), Error> {
         let name = &self.node.recipe.hostname;
         let image = disk.to_string_lossy();
-        self.server.rerack(&["compare", name, "--image", &image]).map(drop)
+        let said = self.server.rerack(&["compare", name, "--image", &image, "--except", ADAPTED])?;
+        println!("{}", indent(&said));
+        Ok(())
     }
+}
+
+/// Boots a node, captures it while it runs, and destroys it.
+fn capture(lab: &Lab, programs: &Programs, server: &BundleServer, node: &Node, name: &str) -> Result<Portrait, Error> {
+    remove(&server.directory().with_extension(format!("{}.node", node.recipe.hostname)))?;
+    let node_file = server.node_add(&node.recipe.hostname)?;
+    let disk = node.copy_disk(lab, name)?;
+    let mut vm = node.machine(lab, name, &disk).start()?;
+    let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
+    guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?;
+    guest.put(&programs.rerack(), "/root/rerack", "755")?;
+    guest.put(&node_file, "/root/rerack-node", "600")?;
+    let begun = Instant::now();
+    let said = guest.expect("/root/rerack capture --node-file /root/rerack-node 2>&1", CAPTURE_TIMEOUT)?;
+    println!("        captured in {:.1} s", begun.elapsed().as_secs_f32());
+    println!("{}", indent(&said));
+    let before = Portrait::take(&mut guest)?;
+    guest.power_off(BOOT_TIMEOUT)?;
+    std::fs::remove_file(&disk.path).map_err(Error::file("remove", &disk.path))?;
+    Ok(before)
+}
+
+/// Removes what an earlier run left.
+fn remove(path: &Path) -> Result<(), Error> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Answers what a machine asks until the plan is shown or the restore goes on by itself.
+fn introduce(vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
+    vm.wait_for_screen("Server address", BOOT_TIMEOUT)?;
+    println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
+    vm.type_line(url)?;
+    vm.wait_for_screen("Restore code", SCREEN_TIMEOUT)?;
+    vm.type_line(code)?;
+    vm.wait_for_screen("Which node is this machine to become?", SCREEN_TIMEOUT)?;
+    vm.type_line("")
+}
+
+/// Takes the newest snapshot and goes through the plan to the question for consent.
+fn go_to_consent(vm: &mut Vm) -> Result<(), Error> {
+    vm.wait_for_screen("Which snapshot of the node?", SCREEN_TIMEOUT)?;
+    vm.type_line("")?;
+    vm.wait_for_screen("go on to consent", SCREEN_TIMEOUT)?;
+    vm.type_text("c")?;
+    vm.wait_for_screen("THESE DISKS WILL BE ERASED", SCREEN_TIMEOUT)
 }
 
 impl Portrait {
@@ -152,67 +205,53 @@ pub(super) fn interactive_bios(lab: &Lab) -> Result<Outcome, Error> {
         Ok(programs) => programs,
         Err(skipped) => return Ok(skipped),
     };
-    let lost = Lost::capture(lab, &programs, NodeRecipe::small(), "lost-bios")?;
+    let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
     let code = lost.server.arm(&lost.node.recipe.hostname)?;
     let (machine, disk) = lost.replacement(lab, "new-bios")?;
     let mut vm = machine.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    vm.wait_for_screen("Server address", BOOT_TIMEOUT)?;
-    println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
-    vm.type_line(&lost.server.url())?;
-    vm.wait_for_screen("Restore code", SCREEN_TIMEOUT)?;
-    vm.type_line(&code)?;
-    vm.wait_for_screen("Which node is this machine to become?", SCREEN_TIMEOUT)?;
-    vm.type_line("")?;
-    vm.wait_for_screen("Which snapshot of the node?", SCREEN_TIMEOUT)?;
-    vm.type_line("")?;
-    vm.wait_for_screen("go on to consent", SCREEN_TIMEOUT)?;
-    vm.type_text("c")?;
-    vm.wait_for_screen("THESE DISKS WILL BE ERASED", SCREEN_TIMEOUT)?;
+    introduce(&mut vm, &lost.server.url(), &code)?;
+    go_to_consent(&mut vm)?;
     vm.type_line("B2C3")?;
     vm.wait_for_screen("is restored", RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
     lost.equals_snapshot(&disk)?;
-    lost.comes_back(lab, "back-bios", &disk)?;
+    lost.comes_back(lost.restored(lab, "back-bios", &disk))?;
     Ok(Outcome::Passed)
 }
 
-/// Nobody sits at the console: an armed server and kernel arguments bring a UEFI node back.
+/// Nobody sits at the console: an armed server and kernel arguments bring a UEFI node back. Kernel and initramfs come
+/// as from a network boot.
 pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     let programs = match programs() {
         Ok(programs) => programs,
         Err(skipped) => return Ok(skipped),
     };
-    let lost = Lost::capture(lab, &programs, NodeRecipe::small_uefi(), "lost-uefi")?;
+    let lost = Lost::of(lab, &programs, NodeRecipe::small_uefi())?;
     let code = lost.server.arm(&lost.node.recipe.hostname)?;
+    let (kernel, initrd) = (lab.run_dir().join("netboot.kernel"), lab.run_dir().join("netboot.initramfs"));
+    remove(&kernel)?;
+    remove(&initrd)?;
+    let mut extract = std::process::Command::new("xorriso");
+    extract.args(["-osirrox", "on", "-indev"]).arg(&lost.iso);
+    extract.args(["-extract", "/boot/vmlinuz"]).arg(&kernel).args(["-extract", "/boot/initramfs"]).arg(&initrd);
+    host::finish("xorriso", &mut extract)?;
     let arguments = format!(
-        "rerack.server={} rerack.code={code} rerack.unattended rerack.erase=blank rerack.after=reboot",
+        "console=ttyS0,115200 rerack.server={} rerack.code={code} rerack.unattended rerack.erase=blank",
         lost.server.url()
     );
-    let (programs_dir, out) = (programs.rerack(), lab.run_dir().join("unattended.iso"));
-    let folder = programs_dir.parent().unwrap_or(Path::new(".")).to_string_lossy().into_owned();
-    programs.run(&[
-        "image",
-        "iso",
-        "--programs",
-        &folder,
-        "--cache",
-        &lab.cache_dir().to_string_lossy(),
-        "--append",
-        &arguments,
-        "-o",
-        &out.to_string_lossy(),
-    ])?;
-    let (machine, disk) = lost.replacement(lab, "new-uefi")?;
     let variables = lab.run_dir().join("new-uefi.own.fd");
-    if variables.exists() {
-        std::fs::remove_file(&variables).map_err(Error::file("remove", &variables))?;
-    }
-    let mut vm = machine.ovmf_vars(&variables).cdrom(&out).boot_first(BootFirst::Disk).start()?;
+    remove(&variables)?;
+    let (machine, disk) = lost.replacement(lab, "new-uefi")?;
+    let files = BootFiles { kernel, initrd: Some(initrd) };
+    let mut vm = machine.ovmf_vars(&variables).kernel(&files, &arguments).start()?;
     vm.wait_for_screen("is restored", BOOT_TIMEOUT + RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
-    lost.comes_back(lab, "back-uefi", &disk)?;
+    lost.equals_snapshot(&disk)?;
+    // The firmware's own entry first; then a board that knows of none.
+    lost.comes_back(lost.restored(lab, "back-uefi", &disk).ovmf_vars(&variables))?;
+    lost.comes_back(lost.restored(lab, "back-uefi-fallback", &disk))?;
     Ok(Outcome::Passed)
 }
 
@@ -222,36 +261,24 @@ pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
         Ok(programs) => programs,
         Err(skipped) => return Ok(skipped),
     };
-    let lost = Lost::capture(lab, &programs, NodeRecipe::small(), "lost-killed")?;
+    let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
     let code = lost.server.arm(&lost.node.recipe.hostname)?;
     let (machine, disk) = lost.replacement(lab, "new-killed")?;
     let mut vm = machine.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    let answer = |vm: &mut crate::Vm| -> Result<(), Error> {
-        vm.wait_for_screen("Server address", BOOT_TIMEOUT)?;
-        vm.type_line(&lost.server.url())?;
-        vm.wait_for_screen("Restore code", SCREEN_TIMEOUT)?;
-        vm.type_line(&code)?;
-        vm.wait_for_screen("Which node is this machine to become?", SCREEN_TIMEOUT)?;
-        vm.type_line("")
-    };
-    answer(&mut vm)?;
-    vm.wait_for_screen("Which snapshot of the node?", SCREEN_TIMEOUT)?;
-    vm.type_line("")?;
-    vm.wait_for_screen("go on to consent", SCREEN_TIMEOUT)?;
-    vm.type_text("c")?;
-    vm.wait_for_screen("THESE DISKS WILL BE ERASED", SCREEN_TIMEOUT)?;
+    introduce(&mut vm, &lost.server.url(), &code)?;
+    go_to_consent(&mut vm)?;
     vm.type_line("B2C3")?;
     vm.wait_for_screen("files - ", RESTORE_TIMEOUT)?;
     vm.kill()?;
-    // Half restored: firmware finds nothing on the disk and starts the disc.
-    let half = Disk::new(&disk).serial(NEW_SERIAL);
-    let mut vm = lost.machine(lab, "new-killed-again", half).cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    answer(&mut vm)?;
+    // Half restored: firmware finds nothing to start on the disk and goes on to the disc. The code is asked for again,
+    // because a machine that lost power remembers nothing; snapshot and consent are the claim's.
+    let mut vm = lost.restored(lab, "new-killed-again", &disk).cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
+    introduce(&mut vm, &lost.server.url(), &code)?;
     vm.wait_for_screen("is restored", RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
     lost.equals_snapshot(&disk)?;
-    lost.comes_back(lab, "back-killed", &disk)?;
+    lost.comes_back(lost.restored(lab, "back-killed", &disk))?;
     Ok(Outcome::Passed)
 }
 
@@ -261,25 +288,22 @@ pub(super) fn no_consent(lab: &Lab) -> Result<Outcome, Error> {
         Ok(programs) => programs,
         Err(skipped) => return Ok(skipped),
     };
-    let lost = Lost::capture(lab, &programs, NodeRecipe::small(), "lost-no-consent")?;
+    let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
     let code = lost.server.arm(&lost.node.recipe.hostname)?;
     let (machine, disk) = lost.replacement(lab, "new-no-consent")?;
     let blank = host::run("b2sum", [disk.as_os_str()])?;
-    let mut vm = machine.firmware(Firmware::Bios).cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
+    let mut vm = machine.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
+    // The right server's part with another secret.
+    let wrong = format!("{}-0000-0000", &code[..14]);
     vm.wait_for_screen("Server address", BOOT_TIMEOUT)?;
     vm.type_line(&lost.server.url())?;
     vm.wait_for_screen("Restore code", SCREEN_TIMEOUT)?;
-    // The right server's part with another secret.
-    vm.type_line(&format!("{}-0000-0000", &code[..14]))?;
+    vm.type_line(&wrong)?;
     vm.wait_for_screen("! ", SCREEN_TIMEOUT)?;
     vm.type_line(&code)?;
     vm.wait_for_screen("Which node is this machine to become?", SCREEN_TIMEOUT)?;
     vm.type_line("")?;
-    vm.wait_for_screen("Which snapshot of the node?", SCREEN_TIMEOUT)?;
-    vm.type_line("")?;
-    vm.wait_for_screen("go on to consent", SCREEN_TIMEOUT)?;
-    vm.type_text("c")?;
-    vm.wait_for_screen("THESE DISKS WILL BE ERASED", SCREEN_TIMEOUT)?;
+    go_to_consent(&mut vm)?;
     for nothing in ["", "", "0001", "B2C"] {
         vm.type_line(nothing)?;
     }

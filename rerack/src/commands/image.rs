@@ -30,7 +30,7 @@ struct Iso {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     /// Which hardware it knows: `server` or `virtio`.
-    #[arg(long, default_value = "server", value_parser = profile)]
+    #[arg(long, default_value = "server")]
     profile: Profile,
     /// Debian's release that kernel and tools come from.
     #[arg(long, default_value = "trixie")]
@@ -87,11 +87,4 @@ fn source_date_epoch() -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map(|since| since.as_secs()).unwrap_or_default()
     })
-}
-
-fn profile(text: &str) -> Result<Profile, String> {
-    [Profile::Server, Profile::Virtio]
-        .into_iter()
-        .find(|profile| profile.name() == text)
-        .ok_or_else(|| "`server` or `virtio`".to_owned())
 }

@@ -32,7 +32,7 @@ pub(super) fn start(teller: &Arc<Teller>, client: &RestoreClient, runtime: &Hand
     let (past, future) = teller.attach();
     let (alive, ended) = std::sync::mpsc::channel::<()>();
     let (client, runtime) = (client.clone(), runtime.clone());
-    let session = format!("boot-{}", std::process::id());
+    let session = session_name();
     thread::spawn(move || {
         let mut waiting: Vec<Record> = past.into_iter().filter(|record| is_of_interest(&record.event)).collect();
         loop {
@@ -63,6 +63,12 @@ pub(super) fn start(teller: &Arc<Teller>, client: &RestoreClient, runtime: &Hand
         }
     });
     Upload(Some(alive))
+}
+
+/// Names this run of the engine: process numbers repeat from boot to boot, the kernel's boot id does not.
+fn session_name() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{}-{}", boot.trim(), std::process::id()).trim_start_matches('-').to_owned()
 }
 
 /// Progress comes twice a second and is of no interest afterwards.
