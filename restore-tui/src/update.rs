@@ -151,7 +151,8 @@ impl Model {
             }
             return Vec::new();
         }
-        let text = self.ui.field.text().trim().to_owned();
+        let text = self.ui.field.text();
+        let text = whole_address(text.trim()).to_owned();
         if text.is_empty() || text == "https://" {
             self.ui.problem = Some("type the address first".into());
             return Vec::new();
@@ -334,5 +335,25 @@ impl Model {
         };
         self.ui.overlay = None;
         vec![action]
+    }
+}
+
+/// What was meant by an address that was typed or pasted whole behind the `https://` that the field begins with.
+fn whole_address(text: &str) -> &str {
+    match text.strip_prefix("https://") {
+        Some(rest) if rest.contains("://") => rest,
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_address;
+
+    #[test]
+    fn an_address_pasted_whole_is_not_prefixed_twice() {
+        assert_eq!(whole_address("https://https://10.0.0.5:8443"), "https://10.0.0.5:8443");
+        assert_eq!(whole_address("https://10.0.0.5:8443"), "https://10.0.0.5:8443");
+        assert_eq!(whole_address("https://"), "https://");
     }
 }
