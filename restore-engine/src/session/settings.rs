@@ -15,7 +15,7 @@ const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 /// The settings of one session. Every one of them may instead be asked for on the screen.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Settings {
-    /// [`SETTINGS_FORMAT`].
+    /// Version of this record; this program reads 1.
     pub format: u32,
     /// Bundle servers.
     #[serde(default)]
