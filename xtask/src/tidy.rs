@@ -1,5 +1,7 @@
 //! What no compiler checks.
 
+mod decisions;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -49,31 +51,39 @@ const SOURCE_LINES_MAX: usize = 800;
 const MARKS: &[&str] = &["TODO", "FIXME", "todo!(", "unimplemented!(", "#[ignore"];
 
 pub(crate) fn run() -> Result<()> {
-    let mut findings = arrows()?;
+    let metadata = command::output(&["cargo", "metadata", "--no-deps", "--format-version", "1"])?;
+    let mut findings = arrows(&serde_json::from_str(&metadata).context("cannot read cargo's metadata")?)?;
+    let mut pages = Vec::new();
     for file in command::output(&["git", "ls-files", "--cached", "--others", "--exclude-standard"])?.lines() {
         let path = command::workspace_root().join(file);
-        if !path.is_file() {
+        if !path.is_file() || !(file.ends_with(".rs") || file.ends_with(".md")) {
             continue;
         }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
         if file.ends_with(".rs") {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
             findings.extend(source(file, &text));
-        } else if file.ends_with(".md") {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
-            let folder = path.parent().unwrap_or(Path::new("."));
-            findings.extend(links(file, &text, |target| folder.join(target).exists()));
+            continue;
+        }
+        let folder = path.parent().unwrap_or(Path::new("."));
+        findings.extend(links(file, &text, |target| folder.join(target).exists()));
+        if file.starts_with(decisions::FOLDER) {
+            pages.push((file.to_owned(), text));
         }
     }
+    let (index, pages): (Vec<_>, Vec<_>) = pages
+        .iter()
+        .map(|(file, text)| (file.as_str(), text.as_str()))
+        .partition(|(file, _)| *file == decisions::INDEX);
+    findings.extend(decisions::check(&pages, index.first().map_or("", |(_, text)| text)));
     if !findings.is_empty() {
         bail!("{}", findings.join("\n"));
     }
     Ok(())
 }
 
-/// Dependencies between our crates that [`ARROWS`] does not draw.
-fn arrows() -> Result<Vec<String>> {
-    let metadata = command::output(&["cargo", "metadata", "--no-deps", "--format-version", "1"])?;
-    let metadata: Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
+/// Dependencies between our crates that [`ARROWS`] does not draw, in what `cargo metadata` says. Those of tests and
+/// build scripts count as all others.
+fn arrows(metadata: &Value) -> Result<Vec<String>> {
     let packages = metadata["packages"].as_array().context("cargo's metadata lists no packages")?;
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     let mut findings = Vec::new();
@@ -128,7 +138,65 @@ fn links(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// Metadata of one crate with these dependencies, each with its kind as cargo writes it.
+    fn crate_with(name: &str, dependencies: &[(&str, Option<&str>)]) -> Value {
+        let dependencies: Vec<Value> =
+            dependencies.iter().map(|(name, kind)| json!({ "name": name, "kind": kind })).collect();
+        json!({ "packages": [{ "name": name, "dependencies": dependencies }] })
+    }
+
+    #[test]
+    fn an_arrow_that_is_not_drawn_is_found_in_tests_and_build_scripts_too() {
+        for kind in [None, Some("dev"), Some("build")] {
+            let drawn = crate_with("restore-plan", &[("node-model", kind), ("serde", kind), ("restore-plan", kind)]);
+            assert_eq!(arrows(&drawn).unwrap(), [""; 0]);
+            let wrong = crate_with("restore-plan", &[("node-model", kind), ("linux-io", kind)]);
+            assert_eq!(arrows(&wrong).unwrap(), ["`restore-plan` may not depend on `linux-io`"]);
+        }
+        let backwards = crate_with("node-model", &[("bundle", None)]);
+        assert_eq!(arrows(&backwards).unwrap(), ["`node-model` may not depend on `bundle`"]);
+    }
+
+    #[test]
+    fn a_crate_without_a_row_is_found() {
+        let unknown = crate_with("annex", &[]);
+        assert_eq!(arrows(&unknown).unwrap(), ["crate `annex` has no row in xtask's table of arrows"]);
+        assert!(arrows(&json!({})).is_err(), "no packages at all is no proof");
+    }
+
+    /// What `docs/architecture.md` draws: `NAME, NAME -> NAME, NAME` in its block of arrows.
+    fn drawn_in_the_docs() -> BTreeMap<String, Vec<String>> {
+        let text = fs::read_to_string(command::workspace_root().join("docs/architecture.md")).unwrap();
+        let is_crate = |name: &&str| ARROWS.iter().any(|(known, _)| known == name);
+        let mut drawn = BTreeMap::new();
+        for (from, to) in text.lines().filter_map(|line| line.split_once("->")) {
+            let words = |text: &str| -> Vec<String> {
+                text.split([',', ' ', '(', ')', ';', '`']).filter(is_crate).map(str::to_owned).collect()
+            };
+            for name in words(from) {
+                drawn.insert(name, words(to));
+            }
+        }
+        drawn
+    }
+
+    #[test]
+    fn the_table_is_the_one_that_the_docs_draw() {
+        let drawn = drawn_in_the_docs();
+        // `node-model` knows nobody and has no line, `rerack` may know anybody.
+        for (name, may) in ARROWS.iter().filter(|(name, _)| !["node-model", "rerack"].contains(name)) {
+            let mut may: Vec<&str> = may.to_vec();
+            let mut drawn: Vec<&str> =
+                drawn.get(*name).unwrap_or_else(|| panic!("{name}")).iter().map(String::as_str).collect();
+            may.sort_unstable();
+            drawn.sort_unstable();
+            assert_eq!(drawn, may, "{name}");
+        }
+    }
 
     #[test]
     fn a_mark_without_an_issue_is_found_and_one_with_an_issue_is_not() {
