@@ -43,8 +43,8 @@ use crate::live::{LiveMachine, Work};
 use crate::planning::{find_resume, make_plan, policy_for};
 use crate::prove::ProvenSnapshot;
 
-/// Where device nodes and mount points of a restore lie: in memory.
-const WORK_DIRECTORY: &str = "/run/rerack/work";
+/// Where device nodes and mount points of a restore lie, beside the screens' socket: in memory.
+const WORK_DIRECTORY: &str = "work";
 /// First wait before an unattended machine tries a failed restore again; it doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
@@ -106,6 +106,7 @@ pub struct Session {
     teller: Arc<Teller>,
     desk: Desk,
     runtime: Runtime,
+    work_directory: PathBuf,
 }
 
 /// Why a session could not begin.
@@ -158,7 +159,8 @@ impl Session {
             .enable_all()
             .build()
             .map_err(failed("a runtime"))?;
-        Ok(Self { settings, pin, teller, desk, runtime })
+        let work_directory = socket.with_file_name(WORK_DIRECTORY);
+        Ok(Self { settings, pin, teller, desk, runtime, work_directory })
     }
 
     /// Runs until the node is restored or somebody chooses otherwise.
@@ -207,9 +209,7 @@ impl Session {
     /// One attempt, from the server to the last write.
     fn restore(&mut self, access: &mut Access) -> Result<After, Stop> {
         self.teller.begin(Stage::Server);
-        let inventory = inventory(&Roots::live(), &InventoryOptions::default()).map_err(|error| {
-            Stop::trouble("This machine cannot be scanned", chain(&error), hint_or(error.hint(), ""))
-        })?;
+        let inventory = self.scan()?;
         let (client, answer) = self.connect(access, &inventory.identity)?;
         let _upload = upload::start(&self.teller, &client, self.runtime.handle());
         self.confirm_node(&answer.facts)?;
@@ -231,6 +231,16 @@ impl Session {
         }
         self.teller.begin(Stage::Finish);
         Ok(self.settings.after.unwrap_or(After::Reboot))
+    }
+
+    /// What this machine has.
+    fn scan(&self) -> Result<Inventory, Stop> {
+        let options = InventoryOptions { named: self.settings.disks.clone(), ..InventoryOptions::default() };
+        let mut found = inventory(&Roots::live(), &options).map_err(|error| {
+            Stop::trouble("This machine cannot be scanned", chain(&error), hint_or(error.hint(), ""))
+        })?;
+        found.disks.retain(|disk| self.settings.disks.is_empty() || disk.named_explicitly);
+        Ok(found)
     }
 
     fn plan(
@@ -347,7 +357,7 @@ impl Session {
             options: PipelineOptions::default(),
             meter: meter.clone(),
             notify: Arc::new(move |notice| tell_notice(&teller, &notice)),
-            directory: PathBuf::from(WORK_DIRECTORY),
+            directory: self.work_directory.clone(),
         };
         let before = meter.read();
         let ticker = Ticker::start(self.teller.clone(), meter.clone(), total);

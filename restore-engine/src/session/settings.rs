@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use restore_events::{After, NetworkState, Secret};
 use serde::Deserialize;
@@ -44,6 +44,10 @@ pub struct Settings {
     /// Whether the rescue shell may be opened.
     #[serde(default)]
     pub shell: bool,
+    /// Loop devices or disks that are taken for all that this machine has. PID 1 names none: the disks are those that
+    /// the kernel found.
+    #[serde(default)]
+    pub disks: Vec<PathBuf>,
     /// How often the engine had begun before on this boot.
     #[serde(default)]
     pub engine_restarts: u32,
