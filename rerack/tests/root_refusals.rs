@@ -3,9 +3,8 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
 
-use support::{Bench, Ended, NODE, Parts, can_run, scrub, tool, write_at};
+use support::{Bench, Ended, NODE, Parts, can_run, damage, scrub, tool, write_at};
 
 /// A bench whose target is not blank, and the complaints so far.
 struct Refusals {
@@ -55,24 +54,6 @@ impl Refusals {
     }
 }
 
-/// The files below a directory of the repository, the largest first.
-fn files(bench: &Bench, below: &str) -> Vec<PathBuf> {
-    let found = tool("find", &[&bench.text_path(below), "-type", "f"]);
-    let mut files: Vec<PathBuf> = found.lines().map(PathBuf::from).collect();
-    files.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
-    files
-}
-
-fn snapshot_file(bench: &Bench, name: &str) -> PathBuf {
-    files(bench, "repo/snapshots").into_iter().find(|path| path.ends_with(name)).unwrap()
-}
-
-fn replace(path: &PathBuf, old: &str, new: &str) {
-    let text = fs::read_to_string(path).unwrap();
-    assert!(text.contains(old), "{old} in {text}");
-    fs::write(path, text.replacen(old, new, 1)).unwrap();
-}
-
 #[test]
 fn what_nobody_agreed_to_is_not_done() {
     if !can_run() {
@@ -118,39 +99,15 @@ fn fault_40_a_repository_that_is_not_whole_is_noticed_before_anything_is_written
     refusals.refused("unknown node", &["restore", "db-01", "--target", "new.img"]);
     refusals.refused("unknown snapshot", &["restore", "web-03@0123", "--target", "new.img"]);
     refusals.refused("no repository", &["restore", NODE, "--target", "new.img", "--dir", "nowhere"]);
-    refusals.refused_after("an empty repository", |bench| {
+    refusals.refused_after("an empty directory", |bench| {
         fs::remove_dir_all(bench.path("repo")).unwrap();
         fs::create_dir(bench.path("repo")).unwrap();
     });
-    refusals.refused_after("a missing pack", |bench| fs::remove_file(&files(bench, "repo/packs")[0]).unwrap());
-    refusals.refused_after("a truncated pack", |bench| {
-        let pack = fs::File::options().write(true).open(&files(bench, "repo/packs")[0]).unwrap();
-        pack.set_len(pack.metadata().unwrap().len() - 1).unwrap();
-    });
-    refusals.refused_after("a missing list", |bench| fs::remove_file(&files(bench, "repo/lists")[0]).unwrap());
-    refusals.refused_after("a flipped bit in a catalog", |bench| {
-        let path = &files(bench, "repo/catalogs")[0];
-        let mut bytes = fs::read(path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0x10;
-        fs::write(path, bytes).unwrap();
-    });
-    refusals.refused_after("a damaged manifest", |bench| {
-        replace(&snapshot_file(bench, "manifest.json"), "rootfs", "rootfz");
-    });
-    refusals.refused_after("a manifest signed by somebody else", |bench| {
-        // A signature that is good, of the repository's root key over the node's certificate.
-        let other = fs::read_to_string(bench.path("repo/nodes/web-03.json")).unwrap();
-        let hex = |text: &str, key: &str| {
-            let at = text.rfind(key).unwrap() + key.len();
-            text[at..].split('"').nth(1).unwrap().to_owned()
-        };
-        let path = snapshot_file(bench, "manifest.sig");
-        let own = fs::read_to_string(&path).unwrap();
-        replace(&path, &hex(&own, "\"signature\":"), &hex(&other, "\"signature\":"));
-    });
+    for (case, harm) in damage::CASES {
+        refusals.refused_after(case, harm);
+    }
     refusals.refused_after("a newer repository", |bench| {
-        replace(&bench.path("repo/repository.json"), "\"format\": 1", "\"format\": 2");
+        damage::replace(&bench.path("repo/repository.json"), "\"format\": 1", "\"format\": 2");
     });
     insta::assert_snapshot!("repository", refusals.complaints);
 }

@@ -1,9 +1,12 @@
 //! A node on an image made with the usual tools, a server that is really served, and the command itself. Needs root.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of what is shared")]
 
+pub mod damage;
+pub mod engine;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -126,6 +129,13 @@ impl Bench {
         self.rerack(&arguments).with_code(0)
     }
 
+    /// Arms the node and returns the code.
+    pub fn arm(&self, valid: &str) -> String {
+        let armed = self.rerack(&["arm", NODE, "--valid", valid, "--json"]).with_code(0);
+        let armed: serde_json::Value = serde_json::from_str(&armed).unwrap();
+        armed["code"].as_str().unwrap().to_owned()
+    }
+
     /// Writes the image of a node: a BIOS boot partition, swap, a root and, if wanted, data.
     pub fn build_node(&self, parts: Parts) {
         // mkfs.xfs makes nothing below 300 MB.
@@ -204,7 +214,8 @@ pub fn scrub(bench: &Bench, text: &str) -> String {
         let word = token.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let end = &token[word.len()..];
         let is_hash = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let is_loop = word.strip_prefix("loop").is_some_and(|number| number.parse::<u32>().is_ok());
+        let numbers = word.strip_prefix("loop").map(|numbers| numbers.split('p').collect::<Vec<_>>());
+        let is_loop = numbers.as_ref().is_some_and(|n| n.iter().all(|number| number.parse::<u32>().is_ok()));
         let is_inode = scrubbed.ends_with('#') && word.parse::<u64>().is_ok();
         scrubbed.push_str(match (is_hash, is_loop, is_inode) {
             (true, ..) => "HASH",
@@ -259,14 +270,24 @@ pub struct Attached {
 
 impl Attached {
     pub fn new(image: &Path, sector_size: u32) -> Self {
+        let attached = Self::without_partitions(image, sector_size);
+        tool("partx", &["--add", &attached.device]);
+        attached
+    }
+
+    pub fn without_partitions(image: &Path, sector_size: u32) -> Self {
         let sector_size = sector_size.to_string();
         let image = image.to_str().unwrap();
         let device = tool("losetup", &["--find", "--show", "--sector-size", &sector_size, image]).trim().to_owned();
         let attached = Self { device };
         // The device may know partitions of what was attached to it before.
         let _ = Command::new("partx").args(["--delete", &attached.device]).output();
-        tool("partx", &["--add", &attached.device]);
         attached
+    }
+
+    /// BLAKE3 would be the same again, and the image's file may lag behind what was written to the device.
+    pub fn sha256(&self) -> String {
+        tool("sha256sum", &[&self.device]).split(' ').next().unwrap().to_owned()
     }
 
     pub fn partition(&self, number: u32) -> String {
@@ -301,20 +322,35 @@ impl Drop for MountedHere {
 /// A server that runs until dropped.
 pub struct Served {
     child: Child,
+    pub address: SocketAddr,
     pub url: String,
 }
 
 impl Served {
     pub fn start(bench: &Bench) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::start_at(bench, free_address())
+    }
+
+    pub fn start_at(bench: &Bench, free: SocketAddr) -> Self {
         let mut command = bench.command(&["serve", "repo", "--listen", &free.to_string()]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let listening = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("listening")));
-        let served = Self { child, url: format!("https://{free}") };
+        let served = Self { child, address: free, url: format!("https://{free}") };
         assert!(listening.is_some(), "the server starts");
         served
     }
+
+    /// Kills it without warning, and returns where it was.
+    pub fn kill(mut self) -> SocketAddr {
+        self.child.kill().unwrap();
+        self.address
+    }
+}
+
+/// Where nobody listens.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Drop for Served {

@@ -6,7 +6,7 @@ use bundle::repository::{RepositoryInfo, SnapshotParts, VerifiedSnapshot};
 use bundle::trust::Pin;
 use node_model::SnapshotId;
 use restore_events::{Answer, Choice, QuestionKind};
-use server_api::{NodeFacts, RestoreClient, SnapshotSummary};
+use server_api::{DamagedSnapshot, NodeFacts, RestoreClient, SnapshotSummary};
 
 use super::ask::Exit;
 use super::{Session, Stop};
@@ -47,14 +47,27 @@ impl Session {
         for damaged in &list.damaged {
             self.desk.warn(format!("snapshot {} cannot be used: {}", damaged.snapshot, damaged.problem));
         }
+        let named = self.settings.snapshot.as_deref();
+        let is_named = |damaged: &&DamagedSnapshot| named == Some(damaged.snapshot.as_str());
+        let unusable = match list.snapshots.is_empty() {
+            true => list.damaged.last(),
+            false => list.damaged.iter().find(is_named),
+        };
+        if let Some(damaged) = unusable {
+            return Err(Stop::trouble(
+                "The snapshot cannot be used",
+                damaged.problem.clone(),
+                "no disk was written; run `rerack verify` on the server, and name another snapshot",
+            ));
+        }
         let Some(latest) = list.snapshots.last() else {
             return Err(Stop::trouble(
                 "The node has no snapshot",
                 format!("node `{}` was never captured completely", client.reader().node()),
-                "capture the node, or choose another one",
+                "no disk was written; capture the node, or choose another one",
             ));
         };
-        match self.settings.snapshot.as_deref() {
+        match named {
             Some("latest") => return Ok(latest.clone()),
             Some(named) => return pick(&list.snapshots, named).cloned(),
             None if self.desk.is_unattended() => return Ok(latest.clone()),

@@ -20,6 +20,15 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Access {
     pub(super) servers: Option<String>,
     pub(super) code: Option<Secret>,
+    /// Servers that were named before: the field holds them at first when they are asked for again.
+    named_before: Option<String>,
+}
+
+impl Access {
+    /// What is known beforehand.
+    pub(super) fn new(servers: Option<String>, code: Option<Secret>) -> Self {
+        Self { servers, code, named_before: None }
+    }
 }
 
 impl Session {
@@ -100,9 +109,12 @@ impl Session {
                 )
             );
             let field = if code_is_wrong { Field::Code } else { Field::Server };
-            match field {
-                Field::Code => access.code = None,
-                Field::Server => access.servers = None,
+            if field == Field::Server {
+                access.servers = None;
+            }
+            // A server that does not fit the code: one of them was mistyped, and nobody knows which.
+            if field == Field::Code || (self.pin.is_none() && is_wrong_root(error)) {
+                access.code = None;
             }
             return Ok(Some((field, text)));
         }
@@ -134,12 +146,15 @@ impl Session {
     ) -> Result<Result<Vec<ServerUrl>, String>, Exit> {
         let text = match &access.servers {
             Some(text) => text.clone(),
-            None => match self.desk.ask(QuestionKind::ServerAddress { default: None }, problem)? {
-                Answer::Text(text) => text,
-                _ => String::new(),
-            },
+            None => {
+                match self.desk.ask(QuestionKind::ServerAddress { default: access.named_before.clone() }, problem)? {
+                    Answer::Text(text) => text,
+                    _ => String::new(),
+                }
+            }
         };
         access.servers = Some(text.clone());
+        access.named_before = Some(text.clone());
         Ok(ServerUrl::parse_list(&text).map_err(|error| format!("{error}; {}", error.hint())))
     }
 
@@ -171,6 +186,15 @@ enum Field {
 /// Takes the problem if it is one of this field.
 fn take(problem: &mut Option<(Field, String)>, field: Field) -> Option<String> {
     problem.take_if(|(of, _)| *of == field).map(|(_, why)| why)
+}
+
+/// Whether a server was reached that has another root key than expected.
+fn is_wrong_root(error: &ClientError) -> bool {
+    match error {
+        ClientError::WrongRoot { .. } => true,
+        ClientError::NoneUsable(errors) => errors.iter().any(is_wrong_root),
+        _ => false,
+    }
 }
 
 fn with_hint(error: &ClientError) -> String {

@@ -166,10 +166,8 @@ impl Session {
     /// Runs until the node is restored or somebody chooses otherwise.
     pub fn run(mut self) -> Exit {
         self.tell_begin();
-        let mut access = Access {
-            servers: (!self.settings.servers.is_empty()).then(|| self.settings.servers.join(",")),
-            code: self.settings.code.clone(),
-        };
+        let servers = (!self.settings.servers.is_empty()).then(|| self.settings.servers.join(","));
+        let mut access = Access::new(servers, self.settings.code.clone());
         let mut wait = RETRY_FIRST;
         loop {
             let failure = match self.restore(&mut access) {

@@ -1,0 +1,130 @@
+//! What the engine of the boot image does when a pack is damaged, or its server is gone, in the midst of a restore.
+//! Needs root.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use restore_events::{Command, Event, LogLevel, Outcome};
+use serde_json::{Value, json};
+use support::engine::Engine;
+use support::{Attached, Bench, NODE, Parts, Served, can_run, damage, read_at};
+
+/// Files as `Parts::RootWithMuch` has them.
+const FILES: u64 = 24;
+const FILE_BYTES: usize = 4 << 20;
+
+/// Not a test by itself: the engine that the others start, in a process of its own.
+#[test]
+fn be_the_engine() {
+    support::engine::be_the_engine();
+}
+
+/// A captured node with 96 MiB of files, and the blank disk of the machine that takes its place.
+fn lost_node() -> (Bench, Attached) {
+    let bench = Bench::with_snapshot_of(Parts::RootWithMuch);
+    bench.blank_image("new.img", 250);
+    let disk = Attached::without_partitions(&bench.path("new.img"), 512);
+    (bench, disk)
+}
+
+fn settings(bench: &Bench, server: &Served, more: Value) -> Value {
+    let mut all = json!({ "servers": [server.url], "code": bench.arm("1h"), "node": NODE, "snapshot": "latest" });
+    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    all
+}
+
+fn cannot_be_booted(disk: &Attached) -> bool {
+    read_at(Path::new(&disk.device), 0, 512) == [0; 512]
+}
+
+/// Looks into the half restored root: what is there is right, or not yet there. Returns how many blocks are right.
+#[track_caller]
+fn nothing_is_wrong_on(bench: &Bench) -> usize {
+    let disk = Attached::without_partitions(&bench.path("new.img"), 512);
+    let mut right = 0;
+    // The table is written, but without a protective MBR no partition is found: this is where the root lies.
+    let root = format!("loop,ro,noload,offset={}", 36864 * 512);
+    bench.mounted(&disk.device, &root, |at| {
+        for number in 0..FILES {
+            let Ok(found) = fs::read(at.join(format!("srv/large-{number}"))) else { continue };
+            let wanted = linux_io::fs::awkward::noise(number, FILE_BYTES);
+            for (index, (found, wanted)) in found.chunks(4096).zip(wanted.chunks(4096)).enumerate() {
+                let is_right = found == wanted;
+                assert!(is_right || found.iter().all(|&byte| byte == 0), "block {index} of file {number} is wrong");
+                right += usize::from(is_right);
+            }
+        }
+    });
+    right
+}
+
+#[track_caller]
+fn came_back(bench: &Bench, disk: Attached, node_image: &str) {
+    assert_eq!(read_at(Path::new(&disk.device), 0, 440), read_at(&bench.path("node.img"), 0, 440), "it can be booted");
+    drop(disk);
+    let report = bench.rerack(&["compare", NODE, "--image", "new.img"]).with_code(0);
+    assert!(report.contains("compared: 0 differences, 0 excepted"), "{report}");
+    assert_eq!(bench.sha256("node.img"), node_image, "no disk but the target is touched");
+}
+
+#[test]
+fn fault_24_a_byte_flipped_after_the_check_is_never_written_and_the_restore_goes_on_once_it_is_mended() {
+    if !can_run() {
+        return;
+    }
+    let (bench, disk) = lost_node();
+    let node_image = bench.sha256("node.img");
+    let server = Served::start(&bench);
+    damage::keep(&bench);
+    let mut engine = Engine::start(&bench, &disk.device, settings(&bench, &server, json!({})));
+    let question = engine.asks("Consent");
+    // Everything was proven; only now is the byte flipped.
+    damage::flip(&damage::files(&bench, "repo/packs")[0]);
+    engine.answer(&question, support::engine::confirm(&question, str::to_owned));
+
+    let trouble = engine.trouble();
+    assert!(trouble.disks_written && trouble.which.contains("is damaged"), "{trouble:?}");
+    assert!(engine.log().contains("arrived damaged; asking for it again"), "it is asked for more than once");
+    assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
+    let right = nothing_is_wrong_on(&bench);
+    assert!(right > 1000, "only {right} blocks were written before the damaged one: nothing was tested");
+
+    damage::mend(&bench);
+    engine.send(Command::Retry);
+    let report = engine.result();
+    assert_eq!(report.outcome, Outcome::Restored);
+    assert!(report.reused_bytes.get() > 4 << 20, "what was written is kept: {report:?}");
+    assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
+    came_back(&bench, disk, &node_image);
+}
+
+#[test]
+fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
+    if !can_run() {
+        return;
+    }
+    let (bench, disk) = lost_node();
+    let node_image = bench.sha256("node.img");
+    let server = Served::start(&bench);
+    let alone = json!({ "unattended": true, "erase": "blank" });
+    let mut engine = Engine::start(&bench, &disk.device, settings(&bench, &server, alone));
+    engine.wait_until_written(8 << 20);
+    let address = server.kill();
+    engine.wait("a word that it waits", |event| match event {
+        Event::Log { level: LogLevel::Warning, text } if text.contains("trying again") => Some(()),
+        Event::Result(report) => panic!("it was done before the server was lost: {report:?}"),
+        _ => None,
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
+
+    let _server = Served::start_at(&bench, address);
+    let report = engine.result();
+    assert_eq!(report.outcome, Outcome::Restored);
+    assert!(engine.log().contains("the data flows again"), "{}", engine.log());
+    assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
+    came_back(&bench, disk, &node_image);
+}
