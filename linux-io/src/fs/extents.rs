@@ -1,6 +1,6 @@
 //! Where a file holds data.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use node_model::Extent;
 use rustix::fs::{SeekFrom, seek};
@@ -20,9 +20,15 @@ pub enum FileExtents {
     TooMany,
 }
 
-/// Asks the kernel where a file of `size` bytes holds data. The file's offset is moved.
+/// Asks the kernel where a file of `size` bytes holds data, and leaves the file's offset at its beginning.
 pub fn data_extents(file: impl AsFd, size: u64) -> Result<FileExtents, std::io::Error> {
-    let file = file.as_fd();
+    let extents = seek_extents(file.as_fd(), size)?;
+    // Asking moved the offset, and whoever reads the file next means all of it.
+    seek(file, SeekFrom::Start(0))?;
+    Ok(extents)
+}
+
+fn seek_extents(file: BorrowedFd<'_>, size: u64) -> Result<FileExtents, std::io::Error> {
     let mut extents = Vec::new();
     let mut at = 0;
     while at < size {
@@ -52,4 +58,21 @@ pub fn data_extents(file: impl AsFd, size: u64) -> Result<FileExtents, std::io::
         at = end;
     }
     Ok(if size == 0 { FileExtents::Dense } else { FileExtents::Sparse(extents) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_after_its_holes_were_asked_for() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"all of it").unwrap();
+        assert_eq!(data_extents(&file, 9).unwrap(), FileExtents::Dense);
+        let mut content = String::new();
+        file.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "all of it");
+    }
 }
