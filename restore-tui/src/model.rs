@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use restore_events::{
-    Event, LOG_LINES_KEPT, LogLevel, NetworkState, PlanView, Progress, Question, QuestionId, QuestionKind, Record,
-    RestoreReport, ServerState, SessionStart, Stage, Trouble,
+    Event, LOG_LINES_KEPT, LogLevel, NetworkState, Outcome, PlanView, Progress, Question, QuestionId, QuestionKind,
+    Record, RestoreReport, ServerState, SessionStart, Stage, Trouble,
 };
 
 use crate::{CodeField, Field};
@@ -121,8 +121,16 @@ impl Model {
         Self { ui: Ui { width, height, ..Ui::default() }, shell_allowed: shell, ..Self::default() }
     }
 
+    /// Whether the engine has said that the node is back. It may end after that: the machine is about to reboot.
+    fn is_restored(&self) -> bool {
+        self.result.as_ref().is_some_and(|report| report.outcome == Outcome::Restored)
+    }
+
     /// Which screen is to be seen.
     pub fn view(&self) -> View {
+        if !self.connected && self.is_restored() {
+            return View::Result;
+        }
         if !self.connected || self.session.is_none() {
             return View::Starting;
         }

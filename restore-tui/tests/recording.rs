@@ -224,6 +224,15 @@ fn fault_42_an_engine_that_is_gone_gets_no_answer() {
     assert_eq!(operator.sent(), []);
 }
 
+#[test]
+fn the_result_stays_when_the_engine_ends_before_the_reboot() {
+    let mut operator = Operator::on_a_serial_line();
+    operator.wait_for("Result");
+    operator.model.handle(Input::Disconnected);
+    assert_eq!(operator.model.title(), "Result");
+    assert!(operator.screen().contains("[ok] web-03 is restored."), "{}", operator.screen());
+}
+
 /// How long the running stage has been running is only as new as the newest record that a replay keeps.
 fn without_running_time(screen: &str) -> String {
     let lines = screen.lines().map(|line| if line.starts_with("| [>>]") { &line[..20] } else { line });

@@ -1,6 +1,6 @@
 //! Work going on, and how it ended.
 
-use restore_events::{After, Outcome, Progress, Stage};
+use restore_events::{After, Limit, Outcome, Progress, Stage};
 
 use super::super::look::Tone;
 use super::super::page::{Page, duration};
@@ -49,7 +49,12 @@ fn numbers(progress: &Progress, page: &mut Page) {
     }
     page.row(Tone::Plain, &parts.join(" - "));
     let left = progress.eta_ms.map_or_else(|| "not known yet".into(), duration);
-    page.row(Tone::Plain, &format!("time left: {left} - limit: {}", progress.limit.title()));
+    // Reading back tells no limit.
+    let limit = match progress.limit {
+        Limit::Unknown if progress.stage == Stage::Verify => String::new(),
+        limit => format!(" - limit: {}", limit.title()),
+    };
+    page.row(Tone::Plain, &format!("time left: {left}{limit}"));
 }
 
 pub(super) fn result(model: &Model, page: &mut Page) {
@@ -70,6 +75,13 @@ pub(super) fn result(model: &Model, page: &mut Page) {
             After::Wait => "Press b to reboot or p to power off.",
         },
     );
+    // Before the numbers: what a person has to look after must not lie below the screen.
+    if !report.warnings.is_empty() {
+        page.heading("Warnings");
+        for warning in &report.warnings {
+            page.hanging(Tone::Warning, "* ", warning);
+        }
+    }
     page.heading("Timeline");
     let total_ms = report.timeline.iter().map(|stage| stage.finished_ms).max().unwrap_or(0);
     for stage in &report.timeline {
@@ -83,10 +95,4 @@ pub(super) fn result(model: &Model, page: &mut Page) {
     page.pair("Kept", &format!("{} found on the disks", report.reused_bytes));
     page.pair("Speed", &format!("{}/s, limit: {}", report.bytes_per_second, report.limit.title()));
     page.pair("Snapshot", &report.snapshot);
-    if !report.warnings.is_empty() {
-        page.heading("Warnings");
-        for warning in &report.warnings {
-            page.hanging(Tone::Warning, "* ", warning);
-        }
-    }
 }
