@@ -10,6 +10,8 @@ pub struct Meter {
     written_bytes: AtomicU64,
     reused_bytes: AtomicU64,
     files: AtomicU64,
+    verified_bytes: AtomicU64,
+    verified_files: AtomicU64,
     network_wait_ns: AtomicU64,
     decode_ns: AtomicU64,
     write_ns: AtomicU64,
@@ -26,6 +28,10 @@ pub struct Reading {
     pub reused_bytes: u64,
     /// Files finished.
     pub files: u64,
+    /// Content read back and found right or wrong.
+    pub verified_bytes: u64,
+    /// Files read back.
+    pub verified_files: u64,
     /// Time that workers waited for frames, all of them together.
     pub network_wait: Duration,
     /// Time that workers decoded.
@@ -61,6 +67,12 @@ impl Meter {
         self.reused_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts a file that was read back.
+    pub fn verified(&self, bytes: u64) {
+        self.verified_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.verified_files.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts finished files.
     pub fn files(&self, count: u64) {
         self.files.fetch_add(count, Ordering::Relaxed);
@@ -87,6 +99,8 @@ impl Meter {
             written_bytes: load(&self.written_bytes),
             reused_bytes: load(&self.reused_bytes),
             files: load(&self.files),
+            verified_bytes: load(&self.verified_bytes),
+            verified_files: load(&self.verified_files),
             network_wait: Duration::from_nanos(load(&self.network_wait_ns)),
             decode: Duration::from_nanos(load(&self.decode_ns)),
             write: Duration::from_nanos(load(&self.write_ns)),

@@ -34,7 +34,11 @@ impl LiveMachine {
             expected.map(|entry| Ok(entry?)),
             open_root(root)?,
             Excludes::default(),
-            &|entry, file| hash_packed(entry, file),
+            &|entry, file| {
+                let hash = hash_packed(entry, file);
+                self.work.meter.verified(entry.stored_bytes());
+                hash
+            },
         );
         let found = compared.map_err(VerifyError::into_step)?;
         let is_excepted = |difference: &&Difference| except.iter().any(|path| path.as_bytes() == &difference.path[..]);

@@ -1,4 +1,4 @@
-//! Tells how far the data is, twice a second.
+//! Tells how far the data is, and then reading it back, twice a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,9 +45,8 @@ impl Ticker {
                 if readings.len() > WINDOW {
                     readings.remove(0);
                 }
-                let done = now.1.written_bytes + now.1.reused_bytes;
-                // Only the data stage moves the meter; other stages show their own state.
-                if done > 0 && told != Some(now.1) {
+                // Only these two stages move the meter; other stages show their own state.
+                if now.1 != Reading::default() && told != Some(now.1) {
                     told = Some(now.1);
                     teller.tell(Event::Progress(progress(&readings[0], &now, total)));
                 }
@@ -69,20 +68,25 @@ impl Drop for Ticker {
 }
 
 fn progress(before: &(Instant, Reading), now: &(Instant, Reading), total: Total) -> Progress {
-    let done = |reading: &Reading| reading.written_bytes + reading.reused_bytes;
+    let is_verifying = now.1.verified_files > 0;
+    let done = |reading: &Reading| match is_verifying {
+        true => reading.verified_bytes,
+        false => reading.written_bytes + reading.reused_bytes,
+    };
     let seconds = now.0.duration_since(before.0).as_secs_f64().max(0.001);
     let speed = ((done(&now.1) - done(&before.1)) as f64 / seconds) as u64;
     let left = total.bytes.saturating_sub(done(&now.1));
     Progress {
-        stage: Stage::Data,
+        stage: if is_verifying { Stage::Verify } else { Stage::Data },
         step: None,
         done_bytes: Bytes(done(&now.1)),
         total_bytes: Bytes(total.bytes),
-        file_count: now.1.files,
+        file_count: if is_verifying { now.1.verified_files } else { now.1.files },
         file_total: total.files,
         bytes_per_second: Bytes(speed),
         eta_ms: (speed > 0).then(|| left.saturating_mul(1000) / speed),
-        limit: limit(now.1.limit_since(&before.1)),
+        // The meter's waits are those of fetching and writing.
+        limit: if is_verifying { Limit::Unknown } else { limit(now.1.limit_since(&before.1)) },
     }
 }
 
@@ -93,5 +97,27 @@ pub(super) fn limit(work: Option<Work>) -> Limit {
         Some(Work::Decode) => Limit::Cpu,
         Some(Work::Write) => Limit::Disk,
         None => Limit::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, seconds: u64, reading: Reading) -> (Instant, Reading) {
+        (start + Duration::from_secs(seconds), reading)
+    }
+
+    #[test]
+    fn reading_back_is_told_as_a_stage_of_its_own() {
+        let start = Instant::now();
+        let written = Reading { written_bytes: 900, reused_bytes: 100, files: 10, ..Reading::default() };
+        let total = Total { bytes: 1000, files: 10 };
+        let data = progress(&at(start, 0, Reading::default()), &at(start, 2, written), total);
+        assert_eq!((data.stage, data.done_bytes, data.bytes_per_second), (Stage::Data, Bytes(1000), Bytes(500)));
+        let half = Reading { verified_bytes: 500, verified_files: 4, ..written };
+        let back = progress(&at(start, 2, written), &at(start, 4, half), total);
+        assert_eq!((back.stage, back.done_bytes, back.file_count), (Stage::Verify, Bytes(500), 4));
+        assert_eq!((back.bytes_per_second, back.eta_ms), (Bytes(250), Some(2000)));
     }
 }
