@@ -5,8 +5,11 @@ use std::time::Instant;
 use crate::{Error, Lab, host};
 
 mod boot;
+mod demo;
 mod devices;
 mod restore;
+
+pub use demo::demo;
 
 /// What a scenario ended with.
 #[derive(Debug)]

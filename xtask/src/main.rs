@@ -4,6 +4,7 @@
 //! the others need to be built.
 
 mod command;
+mod programs;
 mod setup;
 mod test;
 mod tidy;
@@ -26,6 +27,14 @@ enum Task {
     ///
     /// Needs root or sudo, and Debian's or Ubuntu's package manager. Does nothing where all is present.
     Setup,
+    /// Show the whole way: capture a node in a virtual machine, lose it, and bring it back on another one.
+    ///
+    /// Installs what it needs first. Takes some minutes; the node is prepared once and kept in `target/qemu-cache`.
+    Demo {
+        /// Leave the repository, the restored disk and the boot image, and say how to look at them.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run everything that CI runs, and print how long each part took.
     Test(test::Options),
     /// Check what no compiler checks: the arrows between crates, file lengths, marks of unfinished work, links.
@@ -35,6 +44,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Setup => setup::run(),
+        Task::Demo { keep } => demo(keep),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
     };
@@ -45,4 +55,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn demo(keep: bool) -> anyhow::Result<()> {
+    setup::run()?;
+    println!("building the programs that ship");
+    programs::scenarios(if keep { &["demo", "--keep"] } else { &["demo"] })
 }

@@ -32,10 +32,9 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(target.unwrap_or_else(|| command::workspace_root().join("target")).join(TARGET).join("release"))
 }
 
-/// Plays scenarios with the built programs; all that run in CI if none is named.
-pub(crate) fn scenarios(names: &[&str]) -> Result<()> {
+/// Has the QEMU framework do something with the built programs.
+pub(crate) fn scenarios(arguments: &[&str]) -> Result<()> {
     let programs = build()?;
-    let run = ["cargo", "run", "--quiet", "--package", "qemu-tests", "--", "run"];
-    let mut scenarios = command::command(&[&run[..], names].concat());
-    command::check(scenarios.env("RERACK_PROGRAMS", programs))
+    let run = ["cargo", "run", "--quiet", "--package", "qemu-tests", "--"];
+    command::check(command::command(&[&run[..], arguments].concat()).env("RERACK_PROGRAMS", programs))
 }

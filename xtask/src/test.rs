@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::{command, tidy};
+use crate::{command, programs, tidy};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run only the parts named, separated by commas: fmt, tidy, deny, clippy, doc, unit.
+    /// Run only the parts named, separated by commas: fmt, tidy, deny, clippy, doc, unit,
+    /// programs, scenarios.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -18,8 +19,16 @@ pub(crate) struct Options {
 type Part = (&'static str, fn() -> Result<()>);
 
 /// Cheap parts first, so that a slip shows within seconds.
-const PARTS: &[Part] =
-    &[("fmt", fmt), ("tidy", tidy::run), ("deny", deny), ("clippy", clippy), ("doc", doc), ("unit", unit)];
+const PARTS: &[Part] = &[
+    ("fmt", fmt),
+    ("tidy", tidy::run),
+    ("deny", deny),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("unit", unit),
+    ("programs", || programs::build().map(drop)),
+    ("scenarios", || programs::scenarios(&["run"])),
+];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(unknown) = options.only.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {

@@ -1,9 +1,9 @@
-//! Plays scenarios: `scenarios list`, `scenarios run [NAME...]`.
+//! Plays scenarios: `scenarios list`, `scenarios run [NAME...]`, `scenarios demo [--keep]`.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use qemu_tests::{Lab, scenarios};
+use qemu_tests::{Lab, Programs, scenarios};
 
 fn main() -> ExitCode {
     match run() {
@@ -27,11 +27,21 @@ fn run() -> Result<usize> {
             Ok(0)
         }
         Some((verb, names)) if verb == "run" => {
-            let cache = std::env::var("RERACK_QEMU_CACHE").unwrap_or_else(|_| "target/qemu-cache".into());
-            let lab = Lab::new(&cache).with_context(|| format!("cannot open the lab in {cache}"))?;
+            let lab = lab()?;
             println!("machines run by {:?}; transcripts are in {}", lab.acceleration(), lab.run_dir().display());
             Ok(scenarios::run(&lab, names)?)
         }
-        _ => bail!("usage: scenarios list | scenarios run [NAME...]"),
+        Some((verb, keep)) if verb == "demo" && (keep.is_empty() || *keep == ["--keep"]) => {
+            let programs = Programs::from_environment()
+                .context("RERACK_PROGRAMS does not name a folder with the static programs; `cargo xtask demo` does")?;
+            scenarios::demo(&lab()?, &programs, !keep.is_empty())?;
+            Ok(0)
+        }
+        _ => bail!("usage: scenarios list | scenarios run [NAME...] | scenarios demo [--keep]"),
     }
+}
+
+fn lab() -> Result<Lab> {
+    let cache = std::env::var("RERACK_QEMU_CACHE").unwrap_or_else(|_| "target/qemu-cache".into());
+    Lab::new(&cache).with_context(|| format!("cannot open the lab in {cache}"))
 }

@@ -10,14 +10,15 @@ use crate::{
 };
 
 /// Under translation on busy cores.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 const CAPTURE_TIMEOUT: Duration = Duration::from_secs(600);
-const RESTORE_TIMEOUT: Duration = Duration::from_secs(900);
+pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(900);
 const SCREEN_TIMEOUT: Duration = Duration::from_secs(120);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The replacement's disk is another one and larger.
 const NEW_DISK_BYTES: u64 = 4 << 30;
+/// Its last four characters are what an operator types.
 const NEW_SERIAL: &str = "NEW-77A1B2C3";
 const NEW_MAC: &str = "52:54:00:bb:00:09";
 
@@ -33,12 +34,19 @@ const ADAPTED: &str = "/etc/systemd/network/10-lan.network";
 static CAPTURED: Mutex<Vec<(String, Portrait)>> = Mutex::new(Vec::new());
 
 /// A captured node, its server, and what is needed to bring it back.
-struct Lost {
+pub(super) struct Lost {
     node: Node,
-    server: BundleServer,
-    iso: PathBuf,
+    pub(super) server: BundleServer,
+    pub(super) iso: PathBuf,
     /// What the node said of itself before it was lost.
     before: Portrait,
+}
+
+/// When a restored node's kernel spoke and when one could log in, since power-on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Boot {
+    pub(super) kernel: Duration,
+    pub(super) login: Duration,
 }
 
 /// What a node says of itself: two of them are compared.
@@ -54,7 +62,7 @@ struct Portrait {
 
 impl Lost {
     /// A node that was captured and destroyed, now or by an earlier scenario of this process.
-    fn of(lab: &Lab, programs: &Programs, recipe: NodeRecipe) -> Result<Self, Error> {
+    pub(super) fn of(lab: &Lab, programs: &Programs, recipe: NodeRecipe) -> Result<Self, Error> {
         let iso = programs.iso(lab.run_dir(), lab.cache_dir())?;
         let name = format!("lost-{}", recipe.hostname);
         let directory = lab.run_dir().join(format!("{name}.repository"));
@@ -74,8 +82,18 @@ impl Lost {
         Ok(Self { node, server, iso, before })
     }
 
+    /// The node's name.
+    pub(super) fn name(&self) -> &str {
+        &self.node.recipe.hostname
+    }
+
+    /// Arms the node's restore and returns the code.
+    pub(super) fn arm(&self) -> Result<String, Error> {
+        self.server.arm(self.name())
+    }
+
     /// The machine that takes the node's place: another disk, another network card.
-    fn replacement(&self, lab: &Lab, name: &str) -> Result<(VmBuilder, PathBuf), Error> {
+    pub(super) fn replacement(&self, lab: &Lab, name: &str) -> Result<(VmBuilder, PathBuf), Error> {
         let path = lab.run_dir().join(format!("{name}.img"));
         remove(&path)?;
         let disk = Disk::create(&path, NEW_DISK_BYTES)?.serial(NEW_SERIAL);
@@ -92,27 +110,38 @@ impl Lost {
     }
 
     /// Boots the restored disk and compares the node with what it was.
-    fn comes_back(&self, machine: VmBuilder) -> Result<(), Error> {
+    pub(super) fn comes_back(&self, machine: VmBuilder) -> Result<Boot, Error> {
         let mut vm = machine.start()?;
+        vm.wait_for("Linux version", BOOT_TIMEOUT)?;
+        let kernel = vm.uptime();
         let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
-        println!("        restored node: login {:.1} s after power-on", guest.vm().uptime().as_secs_f32());
+        let login = guest.vm().uptime();
+        println!("        restored node: login {:.1} s after power-on", login.as_secs_f32());
         guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?;
         let after = Portrait::take(&mut guest)?;
         guest.expect("ip -4 -o address show | grep -q 10.0.2.15", COMMAND_TIMEOUT)?;
         guest.power_off(BOOT_TIMEOUT)?;
-        self.before.compare(&after)
+        self.before.compare(&after)?;
+        Ok(Boot { kernel, login })
     }
 
     /// The replacement with its disk as the restore left it.
-    fn restored(&self, lab: &Lab, name: &str, disk: &Path) -> VmBuilder {
+    pub(super) fn restored(&self, lab: &Lab, name: &str, disk: &Path) -> VmBuilder {
         self.machine(lab, name, Disk::new(disk).serial(NEW_SERIAL))
     }
 
+    /// Removes what is large: the repository and a restored disk.
+    pub(super) fn remove(self, disk: &Path) -> Result<(), Error> {
+        let directory = self.server.directory().to_owned();
+        drop(self.server);
+        remove(disk)?;
+        remove(&directory)
+    }
+
     /// Compares the restored filesystems, never booted yet, with the snapshot: every path and all its metadata.
-    fn equals_snapshot(&self, disk: &Path) -> Result<(), Error> {
-        let name = &self.node.recipe.hostname;
+    pub(super) fn equals_snapshot(&self, disk: &Path) -> Result<(), Error> {
         let image = disk.to_string_lossy();
-        let said = self.server.rerack(&["compare", name, "--image", &image, "--except", ADAPTED])?;
+        let said = self.server.rerack(&["compare", self.name(), "--image", &image, "--except", ADAPTED])?;
         println!("{}", indent(&said));
         Ok(())
     }
@@ -148,7 +177,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 }
 
 /// Answers what a machine asks until the plan is shown or the restore goes on by itself.
-fn introduce(vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
+pub(super) fn introduce(vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
     vm.wait_for_screen("Server address", BOOT_TIMEOUT)?;
     println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
     vm.type_line(url)?;
@@ -159,12 +188,17 @@ fn introduce(vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
 }
 
 /// Takes the newest snapshot and goes through the plan to the question for consent.
-fn go_to_consent(vm: &mut Vm) -> Result<(), Error> {
+pub(super) fn go_to_consent(vm: &mut Vm) -> Result<(), Error> {
     vm.wait_for_screen("Which snapshot of the node?", SCREEN_TIMEOUT)?;
     vm.type_line("")?;
     vm.wait_for_screen("go on to consent", SCREEN_TIMEOUT)?;
     vm.type_text("c")?;
     vm.wait_for_screen("THESE DISKS WILL BE ERASED", SCREEN_TIMEOUT)
+}
+
+/// Types part of the new disk's serial number.
+pub(super) fn consent(vm: &mut Vm) -> Result<(), Error> {
+    vm.type_line(&NEW_SERIAL[NEW_SERIAL.len() - 4..])
 }
 
 impl Portrait {
@@ -206,12 +240,12 @@ pub(super) fn interactive_bios(lab: &Lab) -> Result<Outcome, Error> {
         Err(skipped) => return Ok(skipped),
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
-    let code = lost.server.arm(&lost.node.recipe.hostname)?;
+    let code = lost.arm()?;
     let (machine, disk) = lost.replacement(lab, "new-bios")?;
     let mut vm = machine.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
     introduce(&mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
-    vm.type_line("B2C3")?;
+    consent(&mut vm)?;
     vm.wait_for_screen("is restored", RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
@@ -228,7 +262,7 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
         Err(skipped) => return Ok(skipped),
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small_uefi())?;
-    let code = lost.server.arm(&lost.node.recipe.hostname)?;
+    let code = lost.arm()?;
     let (kernel, initrd) = (lab.run_dir().join("netboot.kernel"), lab.run_dir().join("netboot.initramfs"));
     remove(&kernel)?;
     remove(&initrd)?;
@@ -262,12 +296,12 @@ pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
         Err(skipped) => return Ok(skipped),
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
-    let code = lost.server.arm(&lost.node.recipe.hostname)?;
+    let code = lost.arm()?;
     let (machine, disk) = lost.replacement(lab, "new-killed")?;
     let mut vm = machine.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
     introduce(&mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
-    vm.type_line("B2C3")?;
+    consent(&mut vm)?;
     vm.wait_for_screen("files - ", RESTORE_TIMEOUT)?;
     vm.kill()?;
     // Half restored: firmware finds nothing to start on the disk and goes on to the disc. The code is asked for again,
@@ -289,7 +323,7 @@ pub(super) fn no_consent(lab: &Lab) -> Result<Outcome, Error> {
         Err(skipped) => return Ok(skipped),
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
-    let code = lost.server.arm(&lost.node.recipe.hostname)?;
+    let code = lost.arm()?;
     let (machine, disk) = lost.replacement(lab, "new-no-consent")?;
     let blank = host::run("b2sum", [disk.as_os_str()])?;
     let mut vm = machine.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
@@ -316,6 +350,6 @@ pub(super) fn no_consent(lab: &Lab) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
-fn indent(screen: &str) -> String {
+pub(super) fn indent(screen: &str) -> String {
     screen.lines().map(|line| format!("        {line}\n")).collect()
 }
