@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::{command, programs, tidy};
+use crate::{command, programs, setup, tidy};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run only the parts named, separated by commas: fmt, tidy, deny, clippy, doc, unit,
+    /// Run only the parts named, separated by commas: setup, fmt, tidy, deny, clippy, doc, unit,
     /// programs, scenarios.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -20,6 +20,7 @@ type Part = (&'static str, fn() -> Result<()>);
 
 /// Cheap parts first, so that a slip shows within seconds.
 const PARTS: &[Part] = &[
+    ("setup", setup::run),
     ("fmt", fmt),
     ("tidy", tidy::run),
     ("deny", deny),
