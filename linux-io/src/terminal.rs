@@ -36,3 +36,29 @@ pub fn spawn_on_terminal(command: &mut Command, terminal: &Path) -> io::Result<C
     }
     command.spawn()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn defect_of_crossterm_a_screen_is_a_process_that_owns_its_terminal() {
+        let pair = nix::pty::openpty(None, None).unwrap();
+        let path = nix::unistd::ttyname(&pair.slave).unwrap();
+        // `/dev/tty` is there for those alone who have a terminal of their own; crossterm reads keys from it.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "read line </dev/tty; set -- $(cut -d' ' -f1,6 /proc/$$/stat); echo \"$line: $1 leads $2\""]);
+        let mut child = spawn_on_terminal(&mut command, &path).unwrap();
+        let mut far_end = File::from(pair.master);
+        far_end.write_all(b"typed\n").unwrap();
+        child.wait().unwrap();
+        let mut said = [0; 256];
+        let length = far_end.read(&mut said).unwrap();
+        let said = String::from_utf8_lossy(&said[..length]).into_owned();
+        let id = child.id();
+        assert!(said.contains(&format!("typed: {id} leads {id}")), "{said}");
+    }
+}

@@ -1,10 +1,14 @@
-//! Partition tables against other programs' understanding of them, and against the defects of the gpt crate.
+//! Partition tables against other programs' understanding of them, and against the defects of the crates gpt and
+//! mbrman.
 
+use std::cell::RefCell;
 use std::fs;
+use std::io::Cursor;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use linux_io::blockdev::Disk;
+use ::gpt::disk::LogicalBlockSize;
+use linux_io::blockdev::{Disk, ReadAt};
 use linux_io::gpt::{self, GptCopies, GptError, HybridMbr, Unfit};
 use linux_io::runner::Tool;
 use node_model::{Bytes, Gpt, GptPartition, Guid, HexBytes, Lba, SectorSize};
@@ -70,7 +74,7 @@ fn read(path: &Path, sector: SectorSize) -> Result<Option<gpt::GptFound>, GptErr
 }
 
 #[test]
-fn slots_1_14_and_15_come_back_as_1_14_and_15() {
+fn defect_of_gpt_slots_1_14_and_15_come_back_as_1_14_and_15() {
     for sector in [SectorSize::B512, SectorSize::B4096] {
         let directory = tempfile::tempdir().unwrap();
         let table = cloud_image_table(sector, 128);
@@ -82,21 +86,122 @@ fn slots_1_14_and_15_come_back_as_1_14_and_15() {
 }
 
 #[test]
-fn the_gpt_crate_reads_the_same_slots() {
-    let directory = tempfile::tempdir().unwrap();
-    let table = cloud_image_table(SectorSize::B512, 128);
-    let path = image_with(&table, SectorSize::B512, directory.path());
-    let theirs = ::gpt::GptConfig::new().writable(false).open(&path).unwrap();
-    assert_eq!(theirs.partitions().keys().copied().collect::<Vec<_>>(), [1, 14, 15]);
-    assert_eq!(theirs.guid().to_string(), table.disk_guid.to_string());
-    for ours in &table.partitions {
-        let their = &theirs.partitions()[&ours.number];
-        assert_eq!(
-            (their.first_lba, their.last_lba, their.flags),
-            (ours.first_lba.0, ours.last_lba.0, ours.attributes)
-        );
-        assert_eq!(their.part_guid.to_string(), ours.guid.to_string());
+fn defect_of_gpt_the_sector_size_is_always_told() {
+    for (sector, theirs) in [(SectorSize::B512, LogicalBlockSize::Lb512), (SectorSize::B4096, LogicalBlockSize::Lb4096)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let table = cloud_image_table(sector, 128);
+        let path = image_with(&table, sector, directory.path());
+        // Ours has no default: a wrong sector size finds nothing, or a table that cannot be where it is.
+        let other = if sector == SectorSize::B512 { SectorSize::B4096 } else { SectorSize::B512 };
+        assert!(!matches!(read(&path, other), Ok(Some(_))), "{sector:?}");
+
+        let theirs = ::gpt::GptConfig::new().writable(false).logical_block_size(theirs).open(&path).unwrap();
+        assert_eq!(theirs.partitions().keys().copied().collect::<Vec<_>>(), [1, 14, 15]);
+        assert_eq!(theirs.guid().to_string(), table.disk_guid.to_string());
+        for ours in &table.partitions {
+            let their = &theirs.partitions()[&ours.number];
+            assert_eq!(
+                (their.first_lba, their.last_lba, their.flags),
+                (ours.first_lba.0, ours.last_lba.0, ours.attributes)
+            );
+            assert_eq!(their.part_guid.to_string(), ours.guid.to_string());
+        }
     }
+}
+
+#[test]
+fn the_mbrman_crate_reads_the_protective_mbr_we_write() {
+    for sector in [SectorSize::B512, SectorSize::B4096] {
+        for (blocks, covered) in [(100, 99), (1 << 32, u32::MAX), (1 << 33, u32::MAX)] {
+            let block = gpt::protective_mbr(&[0xEB; 440], blocks, sector);
+            assert_eq!(block.len() as u64, sector.get());
+            let mbr = mbrman::MBRHeader::read_from(&mut Cursor::new(&block)).unwrap();
+            assert_eq!((&mbr.bootstrap_code[..], mbr.disk_signature), (&[0xEB; 440][..], [0; 4]));
+            let used: Vec<_> = mbr.iter().filter(|(_, entry)| entry.is_used()).collect();
+            let &[(1, entry)] = &used[..] else { panic!("{used:?}") };
+            assert_eq!((entry.sys, entry.is_active(), entry.starting_lba, entry.sectors), (0xEE, false, 1, covered));
+        }
+    }
+}
+
+/// An MBR with these entries: type, first block and boot flag of each.
+fn mbr_of(entries: &[(u8, u32, u8)]) -> [u8; 512] {
+    let mut block = [0; 512];
+    for (slot, &(kind, first, flag)) in entries.iter().enumerate() {
+        let entry = &mut block[446 + 16 * slot..][..16];
+        (entry[0], entry[4]) = (flag, kind);
+        entry[8..12].copy_from_slice(&first.to_le_bytes());
+        entry[12..16].copy_from_slice(&1000_u32.to_le_bytes());
+    }
+    block[510..].copy_from_slice(&[0x55, 0xAA]);
+    block
+}
+
+#[test]
+fn what_stands_beside_the_protective_entry_makes_a_hybrid() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = image_with(&cloud_image_table(SectorSize::B512, 128), SectorSize::B512, directory.path());
+    for (entries, expected) in [
+        (&[(0xEE, 1, 0)][..], HybridMbr::Protective),
+        (&[(0, 0, 0), (0xEE, 1, 0x80)], HybridMbr::Protective),
+        (&[(0xEE, 1, 0), (0x83, 2048, 0)], HybridMbr::Hybrid),
+        (&[(0x83, 2048, 0x80)], HybridMbr::Hybrid),
+        (&[(0xEE, 1, 0x7F)], HybridMbr::Hybrid),
+        (&[], HybridMbr::Absent),
+    ] {
+        fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&mbr_of(entries), 0).unwrap();
+        assert_eq!(read(&path, SectorSize::B512).unwrap().unwrap().block_zero, expected, "{entries:?}");
+    }
+}
+
+/// A disk of 4 TiB that is nowhere: two pieces of it and nothing else, and where it was read.
+struct Watched {
+    pieces: Vec<(u64, Vec<u8>)>,
+    reads: RefCell<Vec<u64>>,
+}
+
+impl ReadAt for Watched {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.reads.borrow_mut().push(offset);
+        buffer.fill(0);
+        for (start, piece) in &self.pieces {
+            for (place, byte) in (*start..).zip(piece) {
+                if let Some(at) = place.checked_sub(offset).filter(|at| *at < buffer.len() as u64) {
+                    buffer[at as usize] = *byte;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn defect_of_mbrman_a_chain_that_wraps_at_32_bits_is_never_followed() {
+    let sector = SectorSize::B512;
+    let size = Bytes::gib(4096);
+    let table_blocks = 32;
+    let blocks = size.get() / 512;
+    let table = Gpt {
+        first_usable_lba: Lba(34),
+        last_usable_lba: Lba(blocks - 2 - table_blocks),
+        partitions: vec![partition(1, 2048, 4095, &[])],
+        ..cloud_image_table(sector, 128)
+    };
+    let image = gpt::encode(&table, blocks, sector).unwrap();
+    let mut pieces: Vec<(u64, Vec<u8>)> = image.backup.into_iter().chain(image.primary).collect();
+    let own_places: Vec<u64> = pieces.iter().map(|(offset, _)| *offset).chain([0]).collect();
+    // An extended partition at the end of 32 bits whose first record names a second one beyond it: whoever follows
+    // the chain with 32 bits fails, or lands at the disk's beginning.
+    let extended = u32::MAX - 15;
+    pieces.push((0, mbr_of(&[(0xEE, 1, 0), (0x05, extended, 0)]).to_vec()));
+    pieces.push((u64::from(extended) * 512, mbr_of(&[(0x83, 1, 0), (0x05, 64, 0)]).to_vec()));
+    let disk = Watched { pieces, reads: RefCell::default() };
+
+    let found = gpt::read(&disk, size, sector).unwrap().unwrap();
+    assert_eq!((found.table, found.block_zero), (table, HybridMbr::Hybrid));
+    let reads = disk.reads.into_inner();
+    assert!(reads.iter().all(|offset| own_places.contains(offset)), "{reads:?}");
 }
 
 #[test]
@@ -138,7 +243,7 @@ fn what_sgdisk_writes_is_read_and_written_again_bit_for_bit() {
 }
 
 #[test]
-fn entries_of_256_bytes_are_no_reason_to_panic() {
+fn defect_of_gpt_entries_of_256_bytes_are_no_reason_to_panic() {
     let directory = tempfile::tempdir().unwrap();
     for entry_size in [256, 512, 4096] {
         let table = cloud_image_table(SectorSize::B4096, entry_size);

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use linux_io::blockdev::{BlockDevError, ClaimedDisk, Disk};
+use linux_io::gpt;
 use linux_io::loopdev::{LoopDevice, LoopOptions};
-use linux_io::mount::{MountOptions, Mounted};
+use linux_io::mount::{MountError, MountOptions, Mounted};
 use linux_io::partitions::{self, DeviceNode, PartitionPlace};
 use linux_io::runner::Tool;
-use node_model::{Bytes, SectorSize, Transport};
+use node_model::{Bytes, Gpt, Guid, Lba, SectorSize, Transport};
 
 /// Whether loop devices may be used here; if not, says so.
 fn may_use_loop_devices() -> bool {
@@ -187,6 +188,75 @@ fn announced_partitions_hold_filesystems_and_make_the_disk_busy() {
         partitions::withdraw(claimed).unwrap();
         assert_eq!(partitions::list(claimed).unwrap(), []);
     }
+}
+
+#[test]
+fn defect_of_gpt_the_backup_is_written_before_the_primary() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    // In a thread, because the namespace is the thread's own.
+    std::thread::spawn(|| {
+        linux_io::mount::private_namespace().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        // Room for one page: the first piece that is written does not fit, and whatever is second is never tried.
+        linux_io::mount::mount_virtual("tmpfs", directory.path(), nix::mount::MsFlags::empty(), "size=4k").unwrap();
+        let path = directory.path().join("disk.img");
+        File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        let disk = Disk::open_with(&path, SectorSize::B512, &linux_io::Roots::live()).unwrap();
+        let planned = disk.identity().clone();
+        let claimed = disk.into_idle().unwrap().claim(&planned).unwrap();
+        let (entry_count, entry_size) = (128, 128);
+        let (first_usable_lba, last_usable_lba) = (Lba(34), Lba(2014));
+        let disk_guid = Guid([0xD1; 16]);
+        let table = Gpt { disk_guid, first_usable_lba, last_usable_lba, entry_count, entry_size, partitions: vec![] };
+        gpt::write(&claimed, &table).unwrap_err();
+        drop(claimed);
+        let written: Vec<u64> = fs::File::open(&path).map(|file| data_of(&file)).unwrap();
+        assert!(!written.is_empty() && written.iter().all(|start| *start > 1 << 19), "{written:?}");
+        nix::mount::umount(directory.path()).unwrap();
+    })
+    .join()
+    .unwrap();
+}
+
+/// Where each stretch of data of the file begins.
+fn data_of(file: &File) -> Vec<u64> {
+    use rustix::fs::{SeekFrom, seek};
+    let mut starts = Vec::new();
+    let mut at = 0;
+    while let Ok(start) = seek(file, SeekFrom::Data(at)) {
+        starts.push(start);
+        at = seek(file, SeekFrom::Hole(start)).unwrap();
+    }
+    starts
+}
+
+#[test]
+fn defect_of_sys_mount_no_type_is_guessed_and_nothing_is_unmounted_by_odd_flags() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let disk = TestDisk::new(40, SectorSize::B512);
+    Tool::new("mkfs.ext4").args(["-q", "-F"]).arg(disk.path()).run().unwrap();
+    let target = disk.directory.path().join("mnt");
+    fs::create_dir(&target).unwrap();
+    let is_mounted = || fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&*target.to_string_lossy());
+
+    // Without a type the crate tries all that the kernel knows, and ext4 would be found.
+    for other in ["vfat", "none", ""] {
+        let refused = Mounted::new(&disk.path(), &target, other, MountOptions::default()).unwrap_err();
+        assert!(matches!(refused, MountError::Mount { .. }), "{other}: {refused}");
+        assert!(!is_mounted(), "{other}");
+    }
+
+    let mounted = Mounted::new(&disk.path(), &target, "ext4", MountOptions::default()).unwrap();
+    assert!(is_mounted());
+    // Its NOFOLLOW is a flag of open(2), which umount2(2) does not know. Ours unmounts with none.
+    let odd = sys_mount::unmount(&target, sys_mount::UnmountFlags::NOFOLLOW).unwrap_err();
+    assert_eq!(odd.raw_os_error(), Some(libc::EINVAL));
+    mounted.unmount().unwrap();
+    assert!(!is_mounted());
 }
 
 #[test]

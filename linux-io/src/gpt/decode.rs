@@ -1,9 +1,15 @@
 //! Reading a table.
 
+use std::io::Cursor;
+
+use mbrman::MBRHeader;
 use node_model::{Bytes, Gpt, GptPartition, Guid, HexBytes, Lba, SectorSize};
 
 use super::{GptError, HEADER_BYTES, NAME_BYTES_MAX, SIGNATURE, entries_possible};
 use crate::blockdev::ReadAt;
+
+/// The type of the one MBR entry that guards a GPT.
+const PROTECTIVE_TYPE: u8 = 0xEE;
 
 /// A table as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,17 +180,21 @@ impl Header {
     }
 }
 
+/// Judges the MBR of block 0 by its own four entries. The chain of extended partitions behind them is never followed:
+/// `mbrman` adds up its places in 32 bits, and nothing here needs them.
 fn read_block_zero<R: ReadAt + ?Sized>(disk: &R) -> Result<HybridMbr, GptError> {
     let mut block = [0; 512];
     disk.read_exact_at(&mut block, 0).map_err(|source| GptError::Read { source })?;
-    if block[510..] != [0x55, 0xAA] {
-        return Ok(HybridMbr::Absent);
-    }
-    let types: Vec<u8> = (0..4).map(|slot| block[446 + 16 * slot + 4]).collect();
-    Ok(match (types.contains(&0xEE), types.iter().filter(|&&kind| kind != 0).count()) {
-        (true, 1) => HybridMbr::Protective,
-        (false, 0) => HybridMbr::Absent,
-        _ => HybridMbr::Hybrid,
+    let kinds: Vec<u8> = match MBRHeader::read_from(&mut Cursor::new(&block[..])) {
+        Ok(mbr) => mbr.iter().filter(|(_, entry)| entry.is_used()).map(|(_, entry)| entry.sys).collect(),
+        Err(mbrman::Error::InvalidSignature) => return Ok(HybridMbr::Absent),
+        // A boot flag that is neither set nor unset: some system's own idea of a table.
+        Err(_) => return Ok(HybridMbr::Hybrid),
+    };
+    Ok(match kinds[..] {
+        [] => HybridMbr::Absent,
+        [PROTECTIVE_TYPE] => HybridMbr::Protective,
+        [..] => HybridMbr::Hybrid,
     })
 }
 
