@@ -52,3 +52,16 @@ pub(crate) fn server_config(root: &RootKey) -> Result<Arc<ServerConfig>, ServerE
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defect_of_rustls_a_server_needs_no_installed_provider() {
+        assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+        let config = server_config(&RootKey::from_seed(&[5; 32])).unwrap();
+        assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+        assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+    }
+}

@@ -1,5 +1,5 @@
 //! What the crates below get wrong, and that it is right here. When one of these fails, a crate's own behaviour has
-//! come back into the format.
+//! come back into the format. All such tests of the workspace are named `defect_of_CRATE_...`.
 
 mod common;
 
@@ -16,20 +16,20 @@ fn through_tar(entry: &Entry) -> Entry {
 }
 
 #[test]
-fn tar_unpack_turns_device_nodes_into_files() {
+fn defect_of_tar_a_device_node_stays_one() {
     let device = entry(b"sda", EntryKind::BlockDevice(DeviceNumber { major: 8, minor: 0 }));
     assert_eq!(through_tar(&device), device);
 }
 
 #[test]
-fn tar_drops_attributes_that_hold_a_line_feed() {
+fn defect_of_tar_attributes_keep_their_line_feeds() {
     let mut holder = file(b"file", b"").0;
     holder.xattrs = vec![(b"user.lines".to_vec(), b"one\ntwo\n\n".to_vec()), (b"user.plain".to_vec(), b"x".to_vec())];
     assert_eq!(through_tar(&holder), holder);
 }
 
 #[test]
-fn tar_gives_directories_and_symlinks_no_attributes() {
+fn defect_of_tar_directories_and_symlinks_have_attributes() {
     let xattrs: XattrList = vec![(b"security.selinux".to_vec(), b"system_u:object_r:etc_t:s0\0".to_vec())];
     for kind in [EntryKind::Directory, EntryKind::Symlink { target: b"target".to_vec() }] {
         let holder = Entry { xattrs: xattrs.clone(), ..entry(b"holder", kind) };
@@ -38,7 +38,7 @@ fn tar_gives_directories_and_symlinks_no_attributes() {
 }
 
 #[test]
-fn tar_rounds_times_to_seconds_and_zero_to_one() {
+fn defect_of_tar_times_keep_their_nanoseconds_and_zero_stays() {
     for (secs, nanos) in [(0, 0), (0, 1), (1, 999_999_999), (-1, 1)] {
         let mut timed = file(b"file", b"").0;
         timed.mtime = Timestamp { secs, nanos };
@@ -47,7 +47,7 @@ fn tar_rounds_times_to_seconds_and_zero_to_one() {
 }
 
 #[test]
-fn tar_reads_no_sparse_files_of_pax() {
+fn defect_of_tar_sparse_files_of_pax_are_read() {
     let (holes, content) = sparse(b"holes", 1 << 30, &[(4096, 4096), (1 << 29, 10)]);
     let chunk = build(&[(entry(b"", EntryKind::Directory), vec![]), (holes.clone(), content.clone())]).chunks.concat();
     let item = Reader::new(&chunk).nth(1).unwrap().unwrap();
@@ -55,7 +55,7 @@ fn tar_reads_no_sparse_files_of_pax() {
 }
 
 #[test]
-fn tar_finds_no_hardlinks() {
+fn defect_of_tar_hardlinks_are_links() {
     let links = |items: &[Item]| items.iter().filter(|(e, _)| matches!(e.kind, EntryKind::Hardlink { .. })).count();
     let tree = awkward();
     assert!(links(&tree) > 0);

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_archive_reads_back_as_it_was_put_together() {
+    fn defect_of_cpio_the_archive_reads_back_as_it_was_put_together() {
         let bytes = sample().to_newc(1_700_000_000).unwrap();
         let mut rest = bytes.as_slice();
         let mut seen = Vec::new();
@@ -161,11 +161,12 @@ mod tests {
             let mut content = Vec::new();
             std::io::Read::read_to_end(&mut reader, &mut content).unwrap();
             let entry = reader.entry();
-            seen.push((entry.name().to_owned(), entry.mode(), entry.mtime(), content));
+            let device = (entry.rdev_major(), entry.rdev_minor());
+            seen.push((entry.name().to_owned(), entry.mode(), entry.mtime(), device, content));
             rest = reader.finish().unwrap();
         }
-        assert_eq!(seen[0], ("bin".into(), 0o120_777, 1_700_000_000, b"usr/bin".to_vec()));
-        assert_eq!(seen[2].1, 0o020_600);
-        assert_eq!(seen[5], ("usr/bin/tool".into(), 0o100_755, 1_700_000_000, b"tool".to_vec()));
+        assert_eq!(seen[0], ("bin".into(), 0o120_777, 1_700_000_000, (0, 0), b"usr/bin".to_vec()));
+        assert_eq!((seen[2].1, seen[2].3), (0o020_600, (5, 1)), "a device keeps its number");
+        assert_eq!(seen[5], ("usr/bin/tool".into(), 0o100_755, 1_700_000_000, (0, 0), b"tool".to_vec()));
     }
 }

@@ -105,6 +105,19 @@ mod tests {
     }
 
     #[test]
+    fn defect_of_lddtree_what_is_opened_by_name_is_listed_by_hand() {
+        let libraries = crate::recipe::OPENED_LIBRARIES.map(|(name, _)| name);
+        assert!(libraries.contains(&"libgcc_s.so.1"), "a thread of a tool would abort when it ends");
+        let program = std::env::current_exe().unwrap().to_string_lossy().trim_start_matches('/').to_owned();
+        let with = closure(Path::new("/"), &[&program], &["libgcc_s.so.1"]).unwrap();
+        for library in ["libgcc_s.so.1", "libc.so.6"] {
+            assert!(with.contains(&format!("usr/lib/x86_64-linux-gnu/{library}")), "{with:?}");
+        }
+        let missing = closure(Path::new("/"), &[&program], &["libnowhere.so.1"]).unwrap_err();
+        assert!(missing.to_string().contains("libnowhere.so.1"), "{missing}");
+    }
+
+    #[test]
     fn what_is_no_program_is_an_error_that_names_the_file() {
         let error = needs(Path::new("/x/script"), b"#!/bin/sh\n").unwrap_err();
         assert!(error.to_string().contains("/x/script"));

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use restore_events::{Answer, Command as Told, CommandLine, LineReader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::tcgetwinsize;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,6 +34,11 @@ struct Line {
 
 impl Line {
     fn open() -> Self {
+        Self::open_and(|_| {})
+    }
+
+    /// As [`Line::open`], with something that the far end does as soon as the program runs.
+    fn open_and(at_first: impl FnOnce(File)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -49,6 +55,7 @@ impl Line {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
+        at_first(File::from(control.try_clone().unwrap()));
         let (sender, output) = mpsc::channel();
         let mut far_end = File::from(control.try_clone().unwrap());
         let hung_up = Arc::new(AtomicBool::new(false));
@@ -160,6 +167,33 @@ fn a_script_drives_the_screens_by_their_titles() {
     line.type_text("\r");
     let answered = heard.next_line::<CommandLine>().unwrap().unwrap().command;
     assert!(matches!(answered, Told::Answer { answer: Answer::Consent { .. }, .. }));
+}
+
+#[test]
+fn defect_of_crossterm_a_line_that_says_it_has_no_size_gets_one() {
+    let mut line = Line::open();
+    line.tell(0, 9);
+    line.wait_for("| Server address");
+    let given = tcgetwinsize(line.keyboard.as_ref().unwrap()).unwrap();
+    assert_eq!((given.ws_col, given.ws_row), (80, 24), "nobody answered the probe");
+    line.hang_up();
+
+    let mut answering = Line::open_and(|mut far_end| {
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\x1b[6n") {
+            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(&far_end, PollFlags::IN)], Some(&patience)).unwrap();
+            assert_eq!(ready, 1, "the size was never asked for");
+            let mut byte = [0];
+            far_end.read_exact(&mut byte).unwrap();
+            heard.extend(byte);
+        }
+        far_end.write_all(b"\x1b[43;132R").unwrap();
+    });
+    answering.tell(0, 9);
+    answering.wait_for("| Server address");
+    let given = tcgetwinsize(answering.keyboard.as_ref().unwrap()).unwrap();
+    assert_eq!((given.ws_col, given.ws_row), (132, 43), "what the far end said");
 }
 
 #[test]

@@ -25,7 +25,7 @@ mod tests {
     use crate::Hash;
 
     #[test]
-    fn the_cuts_of_a_known_file_are_pinned() {
+    fn defect_of_fastcdc_the_cuts_of_a_known_file_are_pinned() {
         // BLAKE3 as a source of bytes that no other implementation can get wrong.
         let mut file = vec![0; 16 << 20];
         blake3::Hasher::new().update(b"rerack golden").finalize_xof().fill(&mut file);

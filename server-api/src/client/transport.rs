@@ -248,3 +248,20 @@ impl Answer {
         ClientError::Refused { server: self.server, status: self.status, error, retry_after: self.retry_after }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bundle::sign::RootKey;
+
+    use super::*;
+
+    #[test]
+    fn defect_of_reqwest_a_client_needs_no_installed_provider_and_no_certificates_of_the_system() {
+        // A client without settings of its own panics for want of a provider; this one brings its provider, and trusts
+        // what the pin accepts, so that it works in an initramfs that has no root certificates.
+        assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+        let pin = Pin::Fingerprint(RootKey::from_seed(&[5; 32]).id());
+        Transport::new(pin, Patience::default());
+        assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+    }
+}
