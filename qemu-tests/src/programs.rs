@@ -4,12 +4,13 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Error, host};
+use crate::{Error, Lab, host};
 
 /// How long a server may take until it listens: it makes keys at its first start.
 const SERVER_START_MAX: Duration = Duration::from_secs(60);
@@ -43,11 +44,17 @@ impl Programs {
         host::finish(&format!("rerack {}", arguments.join(" ")), command.args(arguments))
     }
 
-    /// A boot image of these programs, made in `directory`.
-    pub fn iso(&self, directory: &Path, cache: &Path) -> Result<PathBuf, Error> {
-        let iso = directory.join("rerack.iso");
-        let (programs, out, cache) = (self.directory.to_string_lossy(), iso.to_string_lossy(), cache.to_string_lossy());
-        self.run(&["image", "iso", "--programs", &programs, "--cache", &cache, "-o", &out])?;
+    /// A boot image of these programs in the lab's run folder, made once in a process.
+    pub fn iso(&self, lab: &Lab) -> Result<PathBuf, Error> {
+        static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
+        let iso = lab.run_dir().join("rerack.iso");
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.as_ref() != Some(&iso) {
+            let paths = [&self.directory, lab.cache_dir(), &iso].map(|path: &Path| path.to_string_lossy().into_owned());
+            let [programs, cache, out] = &paths;
+            self.run(&["image", "iso", "--programs", programs, "--cache", cache, "-o", out])?;
+            *made = Some(iso.clone());
+        }
         Ok(iso)
     }
 }

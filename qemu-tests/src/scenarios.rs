@@ -28,6 +28,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Programs of the host that it needs.
     pub needs: &'static [&'static str],
+    /// Whether every run plays it; the others show nothing that these do not, and help to find where it went wrong.
+    pub always: bool,
     /// Plays it.
     pub play: fn(&Lab) -> Result<Outcome, Error>,
 }
@@ -38,6 +40,11 @@ const KERNEL_TOOLS: &[&str] = &["qemu-system-x86_64", "mmdebstrap", "tar"];
 const NODE_TOOLS: &[&str] =
     &["qemu-system-x86_64", "mmdebstrap", "losetup", "sfdisk", "mkfs.ext4", "mkfs.xfs", "mkfs.vfat", "mkswap", "blkid"];
 
+/// What making a boot image needs.
+const IMAGE_TOOLS: &[&str] = &["qemu-system-x86_64", "mmdebstrap", "xorriso"];
+/// Why a scenario that needs what ships is skipped.
+const NO_PROGRAMS: &str = "RERACK_PROGRAMS does not name a folder with the static programs";
+
 /// Every scenario, quick ones first.
 pub fn all() -> Vec<Scenario> {
     vec![
@@ -45,73 +52,101 @@ pub fn all() -> Vec<Scenario> {
             name: "kernel-to-init",
             about: "Debian's kernel starts a program of ours, which reads a line and powers off",
             needs: KERNEL_TOOLS,
+            always: true,
             play: boot::kernel_to_init,
         },
         Scenario {
             name: "devices",
             about: "disks on every bus, the disc, the cable and the screen obey the monitor",
             needs: &["qemu-system-x86_64"],
+            always: true,
             play: devices::devices,
         },
         Scenario {
             name: "node-bios",
             about: "a small node boots by BIOS, has a network and powers off",
             needs: NODE_TOOLS,
+            always: false,
             play: boot::node_bios,
         },
         Scenario {
             name: "node-uefi",
             about: "a small node boots by UEFI, from its NVRAM entry and from the fallback path",
             needs: NODE_TOOLS,
+            always: false,
             play: boot::node_uefi,
         },
         Scenario {
             name: "iso-bios",
-            about: "the boot image (RERACK_ISO) starts by BIOS",
-            needs: &["qemu-system-x86_64"],
+            about: "the boot image starts by BIOS",
+            needs: IMAGE_TOOLS,
+            always: false,
             play: boot::iso_bios,
         },
         Scenario {
             name: "iso-uefi-secure-boot",
-            about: "the boot image (RERACK_ISO) starts by UEFI with Secure Boot on",
-            needs: &["qemu-system-x86_64"],
+            about: "the boot image starts by UEFI with Secure Boot on",
+            needs: IMAGE_TOOLS,
+            always: true,
             play: boot::iso_uefi_secure_boot,
         },
         Scenario {
             name: "interactive-bios",
             about: "an operator brings a lost node back at the console of a BIOS machine",
             needs: NODE_TOOLS,
+            always: true,
             play: restore::interactive_bios,
         },
         Scenario {
             name: "unattended-uefi",
             about: "an armed server and kernel arguments bring a UEFI node back with nobody there",
             needs: NODE_TOOLS,
+            always: true,
             play: restore::unattended_uefi,
         },
         Scenario {
             name: "killed-in-data",
             about: "a machine loses power in the data phase, and the next start finishes the restore",
             needs: NODE_TOOLS,
+            always: true,
             play: restore::killed_in_data,
         },
         Scenario {
             name: "no-consent",
             about: "a wrong code, an empty Enter and a wrong serial number leave the disk unwritten",
             needs: NODE_TOOLS,
+            always: true,
             play: restore::no_consent,
         },
     ]
 }
 
-/// Plays the named scenarios (all of them if none is named), prints how each ended and returns how many failed.
-pub fn run(lab: &Lab, names: &[String]) -> Result<usize, Error> {
+/// Which scenarios to play.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// Those that every run plays.
+    Always,
+    /// All there are.
+    All,
+    /// These, by name.
+    Named(&'a [String]),
+}
+
+/// Plays scenarios, prints how each ended and returns how many failed.
+pub fn run(lab: &Lab, which: Which<'_>) -> Result<usize, Error> {
     let scenarios = all();
-    if let Some(unknown) = names.iter().find(|name| !scenarios.iter().any(|one| one.name == **name)) {
+    if let Which::Named(names) = which
+        && let Some(unknown) = names.iter().find(|name| !scenarios.iter().any(|one| one.name == **name))
+    {
         return Err(Error::Unexpected(format!("there is no scenario `{unknown}`; `scenarios list` shows them")));
     }
+    let is_wanted = |one: &&Scenario| match which {
+        Which::Always => one.always,
+        Which::All => true,
+        Which::Named(names) => names.iter().any(|name| name == one.name),
+    };
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for scenario in scenarios.iter().filter(|one| names.is_empty() || names.iter().any(|name| name == one.name)) {
+    for scenario in scenarios.iter().filter(is_wanted) {
         let begun = Instant::now();
         let missing = scenario.needs.iter().find(|program| !host::has(program));
         let outcome = match missing {

@@ -13,22 +13,25 @@ pub(crate) struct Options {
     /// programs, scenarios.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Play every scenario, not only those that CI plays.
+    #[arg(long)]
+    all: bool,
 }
 
 /// One part of the test run: its name and what it does.
-type Part = (&'static str, fn() -> Result<()>);
+type Part = (&'static str, fn(&Options) -> Result<()>);
 
 /// Cheap parts first, so that a slip shows within seconds.
 const PARTS: &[Part] = &[
-    ("setup", setup::run),
-    ("fmt", fmt),
-    ("tidy", tidy::run),
-    ("deny", deny),
-    ("clippy", clippy),
-    ("doc", doc),
-    ("unit", unit),
-    ("programs", || programs::build().map(drop)),
-    ("scenarios", || programs::scenarios(&["run"])),
+    ("setup", |_| setup::run()),
+    ("fmt", |_| fmt()),
+    ("tidy", |_| tidy::run()),
+    ("deny", |_| deny()),
+    ("clippy", |_| clippy()),
+    ("doc", |_| doc()),
+    ("unit", |_| unit()),
+    ("programs", |_| programs::build().map(drop)),
+    ("scenarios", |options| programs::scenarios(if options.all { &["run", "--all"] } else { &["run"] })),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -41,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             println!("==> {name}");
             let start = Instant::now();
-            let outcome = part();
+            let outcome = part(options);
             if let Err(error) = &outcome {
                 eprintln!("error: {name}: {error:#}");
             }

@@ -1,8 +1,9 @@
-//! Plays scenarios: `scenarios list`, `scenarios run [NAME...]`, `scenarios demo [--keep]`.
+//! Plays scenarios: `scenarios list`, `scenarios run [--all | NAME...]`, `scenarios demo [--keep]`.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use qemu_tests::scenarios::Which;
 use qemu_tests::{Lab, Programs, scenarios};
 
 fn main() -> ExitCode {
@@ -29,7 +30,12 @@ fn run() -> Result<usize> {
         Some((verb, names)) if verb == "run" => {
             let lab = lab()?;
             println!("machines run by {:?}; transcripts are in {}", lab.acceleration(), lab.run_dir().display());
-            Ok(scenarios::run(&lab, names)?)
+            let which = match names {
+                [] => Which::Always,
+                [all] if all == "--all" => Which::All,
+                names => Which::Named(names),
+            };
+            Ok(scenarios::run(&lab, which)?)
         }
         Some((verb, keep)) if verb == "demo" && (keep.is_empty() || *keep == ["--keep"]) => {
             let programs = Programs::from_environment()
@@ -37,7 +43,7 @@ fn run() -> Result<usize> {
             scenarios::demo(&lab()?, &programs, !keep.is_empty())?;
             Ok(0)
         }
-        _ => bail!("usage: scenarios list | scenarios run [NAME...] | scenarios demo [--keep]"),
+        _ => bail!("usage: scenarios list | scenarios run [--all | NAME...] | scenarios demo [--keep]"),
     }
 }
 

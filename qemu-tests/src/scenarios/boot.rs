@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use super::Outcome;
-use crate::{BootFiles, Error, Firmware, Guest, Lab, Node, NodeRecipe, cpio_of, host};
+use super::{NO_PROGRAMS, Outcome};
+use crate::{BootFiles, Error, Firmware, Guest, Lab, Node, NodeRecipe, Programs, cpio_of, host};
 
 /// Under translation on busy cores.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -107,10 +107,11 @@ pub(super) fn iso_uefi_secure_boot(lab: &Lab) -> Result<Outcome, Error> {
 
 /// The boot image's own init puts a screen on the serial line; what it says then belongs to other scenarios.
 fn iso(lab: &Lab, name: &str, firmware: Firmware) -> Result<Outcome, Error> {
-    let Some(iso) = std::env::var_os("RERACK_ISO") else {
-        return Ok(Outcome::Skipped("RERACK_ISO does not name a boot image".into()));
+    let Some(programs) = Programs::from_environment() else {
+        return Ok(Outcome::Skipped(NO_PROGRAMS.into()));
     };
-    let mut vm = lab.vm(name).firmware(firmware).cdrom(PathBuf::from(iso)).start()?;
+    let iso = programs.iso(lab)?;
+    let mut vm = lab.vm(name).firmware(firmware).cdrom(iso).start()?;
     vm.wait_for_screen("rerack |", BOOT_TIMEOUT)?;
     println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
     Ok(Outcome::Passed)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::{NO_PROGRAMS, Outcome};
 use crate::{
     BootFiles, BootFirst, BundleServer, Disk, Error, Guest, Lab, Net, Node, NodeRecipe, Programs, Vm, VmBuilder, host,
 };
@@ -63,7 +63,7 @@ struct Portrait {
 impl Lost {
     /// A node that was captured and destroyed, now or by an earlier scenario of this process.
     pub(super) fn of(lab: &Lab, programs: &Programs, recipe: NodeRecipe) -> Result<Self, Error> {
-        let iso = programs.iso(lab.run_dir(), lab.cache_dir())?;
+        let iso = programs.iso(lab)?;
         let name = format!("lost-{}", recipe.hostname);
         let directory = lab.run_dir().join(format!("{name}.repository"));
         let known = |captured: &[(String, Portrait)]| {
@@ -229,8 +229,7 @@ impl Portrait {
 
 /// What every scenario here needs.
 fn programs() -> Result<Programs, Outcome> {
-    Programs::from_environment()
-        .ok_or_else(|| Outcome::Skipped("RERACK_PROGRAMS does not name a folder with the static programs".into()))
+    Programs::from_environment().ok_or_else(|| Outcome::Skipped(NO_PROGRAMS.into()))
 }
 
 /// An operator at the console of a BIOS machine brings a node back.
