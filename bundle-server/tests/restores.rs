@@ -296,6 +296,9 @@ async fn bodies_that_are_too_long_are_refused_before_they_are_read() {
             // A server that has answered may close while the rest is still on its way.
             let Ok(answer) = request.send().await else { continue };
             assert_eq!(answer.status().as_u16(), 413, "{path}, announced: {announced}");
+            let Ok(bytes) = answer.bytes().await else { continue };
+            let error: ApiError = serde_json::from_slice(&bytes).expect("a reason in JSON");
+            assert_eq!(error.code, ErrorCode::TooLarge, "{error:?}");
         }
     }
     assert_eq!(server.leftover_uploads(), 0);

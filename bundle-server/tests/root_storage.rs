@@ -4,7 +4,6 @@
 mod common;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use bundle::Hash;
 use bundle::testing::{SnapshotBuilder, TestFile, noise};
 use bundle_server::{Server, system_clock};
+use common::child::Killable;
 use common::{TestServer, commit, patience, refusal, snapshot_id, upload, upload_packs};
 use server_api::{Connection, ErrorCode};
 
@@ -113,48 +113,7 @@ async fn a_read_only_repository_acknowledges_nothing() {
 /// Not a test by itself: the server that the next one kills, in a process of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_until_killed() {
-    let Ok(directory) = std::env::var("RERACK_TEST_SERVE") else { return };
-    let directory = Path::new(&directory);
-    let server = Server::open(directory, system_clock()).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    fs::write(directory.with_extension("address.new"), address).unwrap();
-    fs::rename(directory.with_extension("address.new"), directory.with_extension("address")).unwrap();
-    server.serve(listener, std::future::pending()).await.unwrap();
-}
-
-struct Killable(std::process::Child);
-
-impl Killable {
-    async fn start(directory: &Path) -> (Self, server_api::ServerUrl) {
-        let address = directory.with_extension("address");
-        let _ = fs::remove_file(&address);
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "serve_until_killed", "--nocapture"])
-            .env("RERACK_TEST_SERVE", directory)
-            .stdout(std::process::Stdio::null());
-        let child = Self(command.spawn().unwrap());
-        for _ in 0..400 {
-            if let Ok(address) = fs::read_to_string(&address) {
-                return (child, format!("https://{address}").parse().unwrap());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the server did not start");
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Killable {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    common::child::serve().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +130,7 @@ async fn fault_06_a_server_killed_at_any_moment_of_an_upload_leaves_whole_snapsh
         let files = vec![TestFile::new("data", noise(round as u64 + 100, 12 << 20))];
         let mut built = SnapshotBuilder::new(&name, &id).files(files).build(server.repository());
         built.sign_with(&file.secret.signing_key());
-        let (mut child, url) = Killable::start(&directory).await;
+        let (mut child, url) = Killable::start(&directory, &[]).await;
         let connection = Connection::open(std::slice::from_ref(&url), &pin, patience()).await.unwrap();
         let client = connection.as_node(name.clone(), file.secret.bearer_token());
         let sending = {
@@ -194,7 +153,7 @@ async fn fault_06_a_server_killed_at_any_moment_of_an_upload_leaves_whole_snapsh
         child.kill();
         let acknowledged = sending.await.unwrap().is_some();
 
-        let (_child, url) = Killable::start(&directory).await;
+        let (_child, url) = Killable::start(&directory, &[]).await;
         let connection = Connection::open(std::slice::from_ref(&url), &pin, patience()).await.unwrap();
         let client = connection.as_node(name.clone(), file.secret.bearer_token());
         let list = client.reader().snapshots().await.unwrap();

@@ -37,7 +37,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("virtual machines", &["qemu-system-x86", "ovmf"]),
-    ("looking at the server from outside", &["curl", "openssl"]),
+    ("looking at the server from outside", &["curl", "openssl", "strace"]),
 ];
 
 /// Cargo tools, with the command that shows that one is there.

@@ -172,7 +172,8 @@ async fn say_why(request: Request, next: Next) -> Response {
     }
     let response = match response.extensions().get::<ApiError>() {
         Some(_) => response,
-        None => Refusal::new(ErrorCode::BadRequest, format!("HTTP status {status}")).into_response(),
+        None => Refusal::new(ErrorCode::BadRequest, format!("the request is malformed (HTTP status {status})"))
+            .into_response(),
     };
     let reason = response.extensions().get::<ApiError>().map(|error| error.message.clone()).unwrap_or_default();
     tracing::warn!(%method, path, peer, status = status.as_u16(), reason, "refused");

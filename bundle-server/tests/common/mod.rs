@@ -1,6 +1,8 @@
 //! A real server on the loopback address, over a temporary directory and a clock that tests set.
 #![allow(dead_code, unreachable_pub, missing_docs)] // Each test file uses a part of it.
 
+pub mod child;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
