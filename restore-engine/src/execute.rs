@@ -49,7 +49,8 @@ where
     let plan = plan.plan();
     let mut stage = None;
     for (number, step) in plan.steps.iter().enumerate() {
-        let next = stage_of(step).or(stage).unwrap_or(Stage::Layout);
+        // The ESP is made after the other data; that is still the data stage, so that every stage is shown once.
+        let next = stage_of(step).max(stage).unwrap_or(Stage::Layout);
         if stage != Some(next) {
             tell(Told::Stage(next));
             stage = Some(next);
