@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bundle::Hash;
 use capture_agent::{CaptureOptions, CaptureReport, WarningKind};
@@ -24,8 +25,25 @@ impl Dice {
     }
 }
 
-/// The hashes of everything a file ever was, by one writer's record.
-type Versions = HashSet<Hash>;
+/// Everything a file ever was, by one writer's record: from when at the earliest, and what.
+type Versions = Vec<(Instant, Hash)>;
+
+/// When a capture ran.
+type Span = (Instant, Instant);
+
+/// Whether the file was this at some moment of the span.
+fn was(versions: &Versions, content: Hash, (begin, end): Span) -> bool {
+    versions.iter().enumerate().any(|(index, (from, hash))| {
+        // A version may last until the writer has noted the one after the next.
+        let until = versions.get(index + 2).map(|(next, _)| *next);
+        *hash == content && *from <= end && until.is_none_or(|until| until >= begin)
+    })
+}
+
+/// Whether the file changed in the span.
+fn changed(versions: &Versions, (begin, end): Span) -> bool {
+    versions.iter().skip(1).any(|(from, _)| (begin..=end).contains(from))
+}
 
 /// Writes, truncates and extends a file at random, as fsx does, and records the content after each single call.
 fn fsx(path: &Path, bytes_max: u64, pause_us: u64, stop: &AtomicBool) -> Versions {
@@ -33,9 +51,10 @@ fn fsx(path: &Path, bytes_max: u64, pause_us: u64, stop: &AtomicBool) -> Version
     let truncates = fs::metadata(path).unwrap().len() == 0;
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut model = fs::read(path).unwrap();
-    let mut versions = Versions::from([Hash::of(&model)]);
+    let mut versions = vec![(Instant::now(), Hash::of(&model))];
     let mut dice = Dice(bytes_max);
     while !stop.load(Ordering::Relaxed) {
+        let before = Instant::now();
         let (offset, length) = (dice.below(bytes_max), dice.below(bytes_max / 8).min(20_000) as usize + 1);
         if truncates && dice.below(8) == 0 {
             file.set_len(offset).unwrap();
@@ -46,7 +65,7 @@ fn fsx(path: &Path, bytes_max: u64, pause_us: u64, stop: &AtomicBool) -> Version
             model.resize(model.len().max(offset as usize + length), 0);
             model[offset as usize..][..length].copy_from_slice(&bytes);
         }
-        versions.insert(Hash::of(&model));
+        versions.push((before, Hash::of(&model)));
         std::thread::sleep(std::time::Duration::from_micros(dice.below(pause_us)));
     }
     versions
@@ -106,7 +125,9 @@ fn what_is_warned_of_changed_and_what_is_not_is_as_it_once_was() {
             .collect();
         scope.spawn(|| append(&path("log"), &stop));
         for _ in 0..6 {
-            reports.push(repository.capture(&[root_volume(node.path())], &CaptureOptions::default()).unwrap());
+            let begin = Instant::now();
+            let report = repository.capture(&[root_volume(node.path())], &CaptureOptions::default()).unwrap();
+            reports.push((report, (begin, Instant::now())));
         }
         stop.store(true, Ordering::Relaxed);
         for (path, writer) in writers {
@@ -116,11 +137,13 @@ fn what_is_warned_of_changed_and_what_is_not_is_as_it_once_was() {
     });
     let final_log = fs::read(path("log")).unwrap();
     let mut warned_at_all = 0;
-    for report in &reports {
+    for (report, span) in &reports {
         let warned = warned(report);
         warned_at_all += warned.len();
         for path in &warned {
-            assert!(versions.contains_key(path) || path == "/log", "{path} never changed");
+            // The log grows every few milliseconds.
+            let really = path == "/log" || versions.get(path).is_some_and(|versions| changed(versions, *span));
+            assert!(really, "{path} did not change while it was captured");
         }
         let snapshot = repository.snapshot(report);
         let stream = snapshot.stream("root");
@@ -138,7 +161,8 @@ fn what_is_warned_of_changed_and_what_is_not_is_as_it_once_was() {
                 assert!(final_log.starts_with(&content), "the log is the beginning of what it became");
                 assert!(content.is_empty() || content.ends_with(b"\n"), "and has whole lines");
             } else if let Some(versions) = versions.get(&path) {
-                assert!(versions.contains(&Hash::of(&content)), "{path} was never like this, and there is no warning");
+                let was = was(versions, Hash::of(&content), *span);
+                assert!(was, "{path} was not like this while it was captured, and there is no warning");
             } else {
                 assert!(content == fs::read(node.path().join(&path[1..])).unwrap(), "{path} did not change");
             }
@@ -148,22 +172,51 @@ fn what_is_warned_of_changed_and_what_is_not_is_as_it_once_was() {
 }
 
 #[test]
-fn a_changed_file_costs_its_own_bytes_and_little_more() {
+fn a_second_capture_stores_at_most_the_changed_files_and_4_mebibytes_for_each() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: private views of mounts need root");
         return;
     }
     let node = tempfile::tempdir().unwrap();
+    let path = |name: &str| node.path().join(name);
+    fs::create_dir(path("logs")).unwrap();
     for number in 0..2000 {
-        fs::write(node.path().join(format!("file {number}")), noise(number, 20_000)).unwrap();
+        fs::write(path(&format!("file {number}")), noise(number, 20_000)).unwrap();
     }
+    for number in 0..3 {
+        fs::write(path(&format!("large {number}")), noise(7000 + number, 40 << 20)).unwrap();
+    }
+    fs::write(path("logs/log"), noise(8000, 500_000)).unwrap();
     let repository = TestRepository::new();
     let capture = || repository.capture(&[root_volume(node.path())], &CaptureOptions::default()).unwrap();
     let first = capture();
-    assert!(first.uploaded_bytes.get() > 2000 * 20_000);
-    fs::write(node.path().join("file 1000"), noise(9999, 20_000)).unwrap();
-    let second = capture();
-    // One file changed: the chunk it is in, at most 4 MiB, and the end of the one that holds the directory's time.
-    assert!(second.uploaded_bytes.get() < (4 << 20) + 20_000, "{second:?}");
-    assert!((1..=4).contains(&second.new_chunk_count), "{second:?}");
+    assert!(first.uploaded_bytes.get() > 2000 * 20_000 + (120 << 20));
+
+    // What a running node does between two captures, and the bytes of the files it changes; a directory is a file too.
+    type Change = (&'static str, u64, u64, fn(&Path));
+    let changes: [Change; 5] = [
+        ("one small file", 1, 20_000, |at| fs::write(at.join("file 1000"), noise(9999, 20_000)).unwrap()),
+        ("a log that grew", 1, 510_000, |at| {
+            let mut log = OpenOptions::new().append(true).open(at.join("logs/log")).unwrap();
+            log.write_all(&noise(8001, 10_000)).unwrap();
+        }),
+        ("a few bytes in a large file", 1, 40 << 20, |at| {
+            let file = OpenOptions::new().write(true).open(at.join("large 1")).unwrap();
+            file.write_all_at(b"a few bytes", 20 << 20).unwrap();
+        }),
+        ("a file more and a file less", 3, 20_000, |at| {
+            fs::write(at.join("logs/new"), noise(8002, 20_000)).unwrap();
+            fs::remove_file(at.join("file 7")).unwrap();
+        }),
+        ("nothing", 0, 0, |_| {}),
+    ];
+    for (case, files, bytes, change) in changes {
+        change(node.path());
+        let again = capture();
+        let stored = again.uploaded_bytes.get();
+        assert!(stored <= bytes + files * (4 << 20), "{case}: {stored} bytes were stored: {again:?}");
+        assert_eq!(stored > 0, files > 0, "{case}: {again:?}");
+        // Of a large file only what is around the change is stored again.
+        assert!(stored < 13 << 20, "{case}: {stored} bytes were stored: {again:?}");
+    }
 }

@@ -56,6 +56,10 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
+    if !options.full_priority {
+        // Before any thread is started, so that those that scan and upload inherit it, too.
+        linux_io::priority::lower();
+    }
     let file = NodeFile::read(&options.node_file).or_hint(NodeFileError::hint)?;
     let scan = node(&Roots::live(), &NodeOptions { disks: options.disks.clone(), ..NodeOptions::default() })
         .or_hint(ScanError::hint)?;

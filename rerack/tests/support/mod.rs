@@ -120,13 +120,17 @@ impl Bench {
     /// Captures `node.img` through a server on a loopback port, and returns what the command prints.
     pub fn capture(&self) -> String {
         let server = Served::start(self);
-        let node_file = self.path("node.json");
-        if !node_file.exists() {
-            self.rerack(&["node", "add", NODE, "--url", &server.url, "-o", "node.json"]).with_code(0);
-        }
+        self.add_node(&server);
         let disk = Attached::new(&self.path("node.img"), 512);
         let arguments = ["capture", "--node-file", "node.json", "--server", &server.url, "--disk", &disk.device];
         self.rerack(&arguments).with_code(0)
+    }
+
+    /// Writes the node's file, if there is none.
+    pub fn add_node(&self, server: &Served) {
+        if !self.path("node.json").exists() {
+            self.rerack(&["node", "add", NODE, "--url", &server.url, "-o", "node.json"]).with_code(0);
+        }
     }
 
     /// Arms the node and returns the code.
@@ -139,15 +143,20 @@ impl Bench {
     /// Writes the image of a node: a BIOS boot partition, swap, a root and, if wanted, data.
     pub fn build_node(&self, parts: Parts) {
         // mkfs.xfs makes nothing below 300 MB.
-        self.blank_image("node.img", if parts == Parts::RootAndXfs { 512 } else { 192 });
+        let (image_mebibytes, root_mebibytes) = match parts {
+            Parts::Root | Parts::RootWithMuch => (192, 160),
+            Parts::LargeRoot => (800, 760),
+            Parts::RootAndXfs => (512, 160),
+        };
+        self.blank_image("node.img", image_mebibytes);
         let image = self.path("node.img");
-        let mut script = String::from(
+        let mut script = format!(
             "label: gpt\nlabel-id: 5D7A9A27-91D8-4D25-9C52-6B3B32C6A9F1\nsector-size: 512\n\
              1: start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649, \
              uuid=0E919A0A-0190-4442-AC54-F108B1121678, name=\"bios\"\n\
              5: start=4096, size=16MiB, type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, \
              uuid=2CB9CE6F-8110-4048-AF1E-7FF25A65B494, name=\"swap space\"\n\
-             3: start=36864, size=160MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, \
+             3: start=36864, size={root_mebibytes}MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, \
              uuid=4CA842B9-4A02-4F42-81CB-FD179EC3955A, name=\"root\", attrs=\"LegacyBIOSBootable\"\n",
         );
         if parts == Parts::RootAndXfs {
@@ -172,6 +181,7 @@ impl Bench {
             fs::create_dir_all(at.join("srv/data")).unwrap();
             match parts {
                 Parts::Root => {}
+                Parts::LargeRoot => fill(&at.join("srv")),
                 Parts::RootWithMuch => {
                     for number in 0..24 {
                         let content = linux_io::fs::awkward::noise(number, 4 << 20);
@@ -238,8 +248,25 @@ pub enum Parts {
     Root,
     /// A root with 96 MiB of files.
     RootWithMuch,
+    /// A root with 10,000 small files and 400 MB in others, which can neither be compressed nor found twice.
+    LargeRoot,
     /// A root with the tree of awkward files, and XFS.
     RootAndXfs,
+}
+
+fn fill(directory: &Path) {
+    use linux_io::fs::awkward::noise;
+    for number in 0..4 {
+        fs::write(directory.join(format!("large {number}")), noise(1000 + number, 70 << 20)).unwrap();
+    }
+    for number in 0..300 {
+        fs::write(directory.join(format!("medium {number}")), noise(2000 + number, 400_000)).unwrap();
+    }
+    fs::create_dir(directory.join("many")).unwrap();
+    for number in 0..10_000 {
+        fs::write(directory.join(format!("many/file {number} with a name of some length")), number.to_string())
+            .unwrap();
+    }
 }
 
 /// Writes a partition table as sfdisk does.
