@@ -41,6 +41,7 @@ impl Refusals {
         let ended: Ended = self.bench.rerack(arguments);
         let complaint = scrub(&self.bench, &ended.complaint(1));
         assert_eq!(self.bench.sha256("new.img"), self.untouched, "{case}: the target was written to");
+        assert!(complaint.contains("\nhint: "), "{case}: it does not say what to do now: {complaint}");
         self.complaints.push_str(&format!("{case}\n{complaint}\n"));
     }
 

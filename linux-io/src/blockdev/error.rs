@@ -106,6 +106,13 @@ impl BlockDevError {
             Self::Io { what: "flush", .. } => {
                 Some("what was written before may be lost; replace the disk and restore again".to_owned())
             }
+            Self::Open { source, .. } => Some(match source.kind() {
+                io::ErrorKind::PermissionDenied => "run as root".to_owned(),
+                _ => "check the path, and that the disk is connected".to_owned(),
+            }),
+            Self::NotADisk { .. } => {
+                Some("name a whole disk, a loop device or an image file; a partition is none".to_owned())
+            }
             Self::Io { .. } => Some("check the disk, its cable and the kernel's log; then restore again".to_owned()),
             _ => None,
         }

@@ -338,6 +338,21 @@ impl MountedHere {
         tool("mount", &["-o", options, device, at.to_str().unwrap()]);
         Self(at.to_owned())
     }
+
+    /// A filesystem in memory that holds no more than `size`.
+    pub fn in_memory(size: &str, at: &Path) -> Self {
+        fs::create_dir(at).unwrap();
+        tool("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs", at.to_str().unwrap()]);
+        Self(at.to_owned())
+    }
+
+    /// The same directory once more, and read-only.
+    pub fn read_only(at: &Path) -> Self {
+        tool("mount", &["--bind", at.to_str().unwrap(), at.to_str().unwrap()]);
+        let mounted = Self(at.to_owned());
+        tool("mount", &["-o", "remount,bind,ro", at.to_str().unwrap()]);
+        mounted
+    }
 }
 
 impl Drop for MountedHere {

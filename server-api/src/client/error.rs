@@ -243,7 +243,7 @@ impl ClientError {
 /// Advice for refusals to which the server gave none.
 fn hint_of(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
-        ErrorCode::Unauthorized => "use the file that `rerack node add` wrote for this node",
+        ErrorCode::Unauthorized | ErrorCode::Forbidden => "use the file that `rerack node add` wrote for this node",
         ErrorCode::WrongCode => "compare the code with what `rerack arm` printed, and type it again",
         ErrorCode::CodeUsed | ErrorCode::CodeExpired | ErrorCode::CodeRevoked | ErrorCode::RestoreDone => {
             "arm the node again on the server: rerack arm NODE"
