@@ -170,8 +170,8 @@ pub struct PlannedVolume {
     pub fate: VolumeFate,
     /// Whether this run goes on with what an interrupted run under the same claim has made.
     pub resumed: bool,
-    /// Bytes of content.
-    pub content_bytes: Bytes,
+    /// Bytes of its stream: what is written, holes left out.
+    pub stream_bytes: Bytes,
     /// Files of content.
     pub file_count: u64,
 }

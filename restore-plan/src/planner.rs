@@ -248,16 +248,16 @@ fn planned_partition(snapshot: &Snapshot<'_>, partition: &CapturedPartition<'_>)
 }
 
 fn planned_volume(volume: &Volume, filesystems: &[FilesystemStep<'_>]) -> PlannedVolume {
-    let (content_bytes, file_count) = match &volume.volume {
-        VolumeKind::Files { content_bytes, file_count, .. } => (*content_bytes, *file_count),
-        VolumeKind::Raw { length_bytes, .. } => (*length_bytes, 0),
+    let file_count = match &volume.volume {
+        VolumeKind::Files { file_count, .. } => *file_count,
+        VolumeKind::Raw { .. } => 0,
     };
     PlannedVolume {
         volume: volume.name.clone(),
         device: volume.device.clone(),
         fate: VolumeFate::Create,
         resumed: filesystems.iter().any(|step| step.resumed && step.volume == Some(&volume.name)),
-        content_bytes,
+        stream_bytes: volume.stream_bytes,
         file_count,
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn plan_view(plan: &Plan) -> PlanView {
                 reason: disk.reason.clone(),
             })
             .collect(),
-        data_bytes: Bytes(plan.volumes.iter().map(|volume| volume.content_bytes.get()).sum()),
+        data_bytes: Bytes(plan.volumes.iter().map(|volume| volume.stream_bytes.get()).sum()),
         file_count: plan.volumes.iter().map(|volume| volume.file_count).sum(),
     }
 }
