@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bundle::repository::{RepositoryInfo, SnapshotParts, VerifiedSnapshot};
 use bundle::trust::Pin;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use node_model::SnapshotId;
 use restore_events::{Answer, Choice, QuestionKind};
 use server_api::{DamagedSnapshot, NodeFacts, RestoreClient, SnapshotSummary};
@@ -79,7 +81,7 @@ impl Session {
             .rev()
             .map(|snapshot| Choice {
                 key: snapshot.snapshot.to_string(),
-                label: format!("{} (number {})", snapshot.received_at, snapshot.sequence),
+                label: format!("{}, number {}", moment(&snapshot.received_at), snapshot.sequence),
                 detail: Some(format!("{}, {}", node_model::Bytes(snapshot.stream_bytes), snapshot.snapshot)),
             })
             .collect();
@@ -144,12 +146,25 @@ impl Session {
     }
 }
 
+/// A time as people read it, to the second: the server writes RFC 3339 in UTC with fractions.
+fn moment(received_at: &str) -> String {
+    match received_at.get(..19) {
+        Some(second) => second.replacen('T', " ", 1) + " UTC",
+        None => received_at.to_owned(),
+    }
+}
+
 /// The snapshot named by its id, or the newest one received not after a time.
 fn pick<'a>(snapshots: &'a [SnapshotSummary], named: &str) -> Result<&'a SnapshotSummary, Stop> {
     let by_id = snapshots.iter().find(|snapshot| snapshot.snapshot.as_str() == named);
-    // RFC 3339 in UTC sorts as text.
-    let looks_like_time = named.len() >= 10 && named.as_bytes()[4] == b'-' && named.as_bytes()[7] == b'-';
-    let by_time = || snapshots.iter().rev().find(|snapshot| looks_like_time && snapshot.received_at.as_str() <= named);
+    let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    // A time without a zone is meant in UTC, as the server shows times.
+    let in_utc = |text: &str| Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    let not_after = time(named).or_else(|| in_utc(named));
+    let is_early_enough = |snapshot: &&SnapshotSummary| {
+        time(&snapshot.received_at).zip(not_after).is_some_and(|(received, not_after)| received <= not_after)
+    };
+    let by_time = || snapshots.iter().rev().find(is_early_enough);
     by_id.or_else(by_time).ok_or_else(|| {
         Stop::trouble(
             "There is no such snapshot",
@@ -157,4 +172,36 @@ fn pick<'a>(snapshots: &'a [SnapshotSummary], named: &str) -> Result<&'a Snapsho
             "see `rerack list NODE` on the server; `latest` is the newest",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(number: u64, at: &str) -> SnapshotSummary {
+        serde_json::from_value(serde_json::json!({
+            "snapshot": format!("{number:032x}"), "sequence": number, "received_at": at,
+            "manifest": "00".repeat(32), "stream_bytes": 1, "identity": {"macs": []},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_named_by_its_id_or_by_a_time_not_before_it() {
+        let all = [received(1, "2026-11-20T22:10:00.5Z"), received(2, "2026-11-21T06:37:05.214202849Z")];
+        let number = |named: &str| pick(&all, named).ok().map(|snapshot| snapshot.sequence);
+        assert_eq!(number(&format!("{:032x}", 1)), Some(1));
+        assert_eq!(number("2026-11-21T06:37:06Z"), Some(2));
+        assert_eq!(number("2026-11-21T06:37:05Z"), Some(1), "the fraction counts");
+        assert_eq!(number("2026-11-21T08:37:06+02:00"), Some(2), "another zone");
+        assert_eq!(number("2026-11-21"), Some(1), "the beginning of the day, in UTC");
+        assert_eq!(number("2026-11-20T22:10:00Z"), None, "before the first");
+        assert_eq!(number("yesterday"), None);
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(moment("2026-11-21T06:37:05.214202849Z"), "2026-11-21 06:37:05 UTC");
+        assert_eq!(moment("?"), "?");
+    }
 }
