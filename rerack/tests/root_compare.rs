@@ -5,6 +5,7 @@ mod support;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, IFlags, Mode, Timespec, Timestamps, XattrFlags, fallocate, ioctl_getflags,
@@ -95,6 +96,63 @@ fn a_comparison_finds_each_single_change_and_no_other() {
     drop(disk);
     expected.sort();
     assert_eq!(differences(&bench, 3), expected);
+}
+
+#[test]
+fn a_mounted_root_is_compared_with_one_volume() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::Root);
+    let listed = bench.rerack(&["list", NODE, "--json"]).with_code(0);
+    let id =
+        listed.split("\"snapshot\":").nth(1).and_then(|rest| rest.split('"').nth(1)).expect("a snapshot").to_owned();
+    let named = format!("{NODE}@{id}");
+    let disk = Attached::new(&bench.path("node.img"), 512);
+    bench.mounted(&disk.partition(3), "rw", |root| {
+        let compare = |snapshot: &str, volume: &str| {
+            bench.rerack(&["compare", snapshot, root.to_str().unwrap(), "--volume", volume])
+        };
+        let report = compare(&named, "disk0-p3").with_code(0);
+        assert!(report.contains("compared: 0 differences, 0 excepted"), "{report}");
+        fs::write(root.join("etc/hostname"), "web-04\n").unwrap();
+        let report = compare(NODE, "disk0-p3").with_code(3);
+        assert!(
+            report.contains("/etc/hostname: content is ") && report.contains("/etc/hostname: mtime is "),
+            "{report}"
+        );
+        let complaint = compare(NODE, "root").complaint(1);
+        assert!(complaint.contains("no volume of files named `root`") && complaint.contains("hint: "), "{complaint}");
+    });
+}
+
+#[test]
+fn what_the_rescue_script_unpacks_lacks_only_what_gnu_tar_cannot_restore() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::RootAndXfs);
+    bench.blank_image("rescued.img", 300);
+    tool("mkfs.ext4", &["-q", "-b", "4096", "-I", "256", &bench.text_path("rescued.img")]);
+    let disk = Attached::without_partitions(&bench.path("rescued.img"), 512);
+    bench.mounted(&disk.device, "rw", |root| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rescue.sh");
+        let mut rescue = Command::new("sh");
+        rescue.arg(script).arg(bench.path("repo")).args(["extract", NODE, "latest", "disk0-p3"]).arg(root);
+        let said = rescue.env("LC_ALL", "C.UTF-8").output().unwrap();
+        // It fails, because tar cannot make what is deeper than any one call can name; the rest is there.
+        let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(!said.status.success() && complaint.contains("tar did not unpack everything"), "{complaint}");
+
+        let arguments = ["compare", NODE, root.to_str().unwrap(), "--volume", "disk0-p3", "--json"];
+        let report: serde_json::Value = serde_json::from_str(&bench.rerack(&arguments).with_code(3)).unwrap();
+        assert!(report["path_count"].as_u64().unwrap() > 200, "hardly anything was unpacked");
+        for difference in report["differences"].as_array().unwrap() {
+            let (path, what) = (difference["path"].as_str().unwrap(), difference["what"].as_str().unwrap());
+            let is_too_deep = path.len() >= 4000 && path.starts_with("awkward/deep 0 ");
+            assert!(what == "flags" || is_too_deep, "{difference}");
+        }
+    });
 }
 
 /// What `rerack compare` finds on the image, if it ends with `code`.
