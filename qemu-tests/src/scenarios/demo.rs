@@ -5,7 +5,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::restore::{BOOT_TIMEOUT, Boot, Lost, RESTORE_TIMEOUT, consent, go_to_consent, indent, introduce};
+use super::restore::{
+    BOOT_TIMEOUT, Boot, Lost, RESTORE_TIMEOUT, consent, go_to_consent, indent, introduce, wait_restored,
+};
 use crate::{BootFirst, Error, Lab, NodeRecipe, Programs, Vm};
 
 /// How often the restore is looked at.
@@ -71,7 +73,7 @@ fn follow(vm: &mut Vm) -> Result<(), Error> {
     let mut shown = String::new();
     loop {
         let screen = vm.screen();
-        if screen.contains("is restored") || Instant::now() > deadline {
+        if ["In all", "| Trouble"].iter().any(|end| screen.contains(end)) || Instant::now() > deadline {
             break;
         }
         if let Some(line) = progress(&screen, is_watched).filter(|line| *line != shown) {
@@ -89,7 +91,7 @@ fn follow(vm: &mut Vm) -> Result<(), Error> {
     if is_watched {
         println!();
     }
-    vm.wait_for_screen("is restored", Duration::ZERO)
+    wait_restored(vm, LOOK_EVERY)
 }
 
 /// The stage that runs and, if wanted, how far it is.

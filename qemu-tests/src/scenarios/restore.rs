@@ -196,6 +196,16 @@ pub(super) fn go_to_consent(vm: &mut Vm) -> Result<(), Error> {
     vm.wait_for_screen("THESE DISKS WILL BE ERASED", SCREEN_TIMEOUT)
 }
 
+/// Waits for the end of the restore; trouble ends the wait at once.
+pub(super) fn wait_restored(vm: &mut Vm, limit: Duration) -> Result<(), Error> {
+    let is_over = |screen: &str| screen.contains("In all") || screen.contains("| Trouble");
+    vm.console().wait_until("the end of the restore", limit, is_over)?;
+    match vm.screen() {
+        screen if screen.contains("is restored") => Ok(()),
+        screen => Err(Error::Unexpected(format!("the node was not restored:\n{}", indent(&screen)))),
+    }
+}
+
 /// Types part of the new disk's serial number.
 pub(super) fn consent(vm: &mut Vm) -> Result<(), Error> {
     vm.type_line(&NEW_SERIAL[NEW_SERIAL.len() - 4..])
@@ -245,7 +255,7 @@ pub(super) fn interactive_bios(lab: &Lab) -> Result<Outcome, Error> {
     introduce(&mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
     consent(&mut vm)?;
-    vm.wait_for_screen("is restored", RESTORE_TIMEOUT)?;
+    wait_restored(&mut vm, RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
     lost.equals_snapshot(&disk)?;
@@ -278,7 +288,7 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     let (machine, disk) = lost.replacement(lab, "new-uefi")?;
     let files = BootFiles { kernel, initrd: Some(initrd) };
     let mut vm = machine.ovmf_vars(&variables).kernel(&files, &arguments).start()?;
-    vm.wait_for_screen("is restored", BOOT_TIMEOUT + RESTORE_TIMEOUT)?;
+    wait_restored(&mut vm, BOOT_TIMEOUT + RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
     lost.equals_snapshot(&disk)?;
@@ -307,7 +317,7 @@ pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
     // because a machine that lost power remembers nothing; snapshot and consent are the claim's.
     let mut vm = lost.restored(lab, "new-killed-again", &disk).cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
     introduce(&mut vm, &lost.server.url(), &code)?;
-    vm.wait_for_screen("is restored", RESTORE_TIMEOUT)?;
+    wait_restored(&mut vm, RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
     lost.equals_snapshot(&disk)?;
