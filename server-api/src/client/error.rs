@@ -209,10 +209,15 @@ impl ClientError {
     /// Sorts out what the HTTP library reports.
     pub(crate) fn from_http(server: &ServerUrl, pin: &Pin, error: &reqwest::Error) -> Self {
         let server = server.clone();
-        if let Some(tls) = tls_error(error) {
-            return Self::from_tls(server, pin, tls);
-        }
         let reason = innermost(error);
+        match tls_error(error) {
+            // A server that was recognised already, or a record that does not decrypt: bytes were damaged on the way.
+            Some(tls) if !error.is_connect() || *tls == rustls::Error::DecryptError => {
+                return Self::BrokenOff { server, reason };
+            }
+            Some(tls) => return Self::from_tls(server, pin, tls),
+            None => {}
+        }
         if error.is_connect() {
             let reason = if error.is_timeout() { "no answer".to_owned() } else { reason };
             Self::Unreachable { server, reason }
