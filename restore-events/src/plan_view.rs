@@ -10,7 +10,7 @@ pub struct PlanView {
     pub digest: String,
     /// The node.
     pub node: String,
-    /// The snapshot, with the time at which the server received it.
+    /// When the server received the snapshot, as its signed receipt says, and the snapshot's id.
     pub snapshot: String,
     /// One row for each disk of the node.
     pub disks: Vec<DiskView>,

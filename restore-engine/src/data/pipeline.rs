@@ -498,6 +498,25 @@ mod tests {
     }
 
     #[test]
+    fn fault_38_chunks_that_are_swapped_are_never_written() {
+        let mut builder = PackBuilder::new();
+        let contents = [[1u8; 5000], [2; 5000], [3; 5000]];
+        for content in &contents {
+            builder.push(Hash::of(content), &bundle::frame::compress(content, 1).unwrap()).unwrap();
+        }
+        let pack = builder.finish().unwrap();
+        let mut wants = wants(&pack);
+        assert_eq!(wants[1].content_len, wants[2].content_len, "nothing but the hash tells them apart");
+        // Where chunks lie is not signed: a server may say what it likes.
+        (wants[1].place, wants[2].place) = (wants[2].place, wants[1].place);
+        let source = Faulty { pack, faults: std::sync::Mutex::default(), reads: AtomicUsize::new(0) };
+        let (kept, result) = restore(&source, wants);
+        assert!(matches!(result, Err(PipelineError::Damaged { .. })));
+        let kept = kept.0.lock().unwrap();
+        assert!(kept.iter().all(|(target, content)| *target == 0 && *content == contents[0]), "{:?}", kept.keys());
+    }
+
+    #[test]
     fn a_refusal_is_not_waited_for() {
         let source = faulty(&[Fault::Refuse]);
         let (_, result) = restore(&source, wants(&source.pack));

@@ -15,6 +15,38 @@ use super::{Session, Stop};
 use crate::data::{Place, ServerSource, SnapshotSource, chain};
 use crate::prove::{ProvenSnapshot, Whereabouts, prove};
 
+/// What led to a snapshot.
+pub(super) enum Chosen {
+    /// The claim that this machine goes on with.
+    Claimed(SnapshotId),
+    /// The server's list, which nobody signed.
+    Listed(SnapshotSummary),
+}
+
+impl Chosen {
+    fn id(&self) -> &SnapshotId {
+        match self {
+            Self::Claimed(snapshot) => snapshot,
+            Self::Listed(summary) => &summary.snapshot,
+        }
+    }
+
+    /// Compares what the server's list said with what the receipt says under signature: an old snapshot must not pass
+    /// for a new one.
+    fn check(&self, snapshot: &VerifiedSnapshot) -> Result<(), String> {
+        let Self::Listed(listed) = self else { return Ok(()) };
+        let receipt = snapshot.receipt();
+        let signed = (receipt.sequence, receipt.received_at.to_string());
+        if (listed.sequence, &listed.received_at) == (signed.0, &signed.1) && listed.manifest == receipt.manifest {
+            return Ok(());
+        }
+        Err(format!(
+            "the server lists snapshot {} as number {}, received {}; its receipt says number {}, received {}",
+            listed.snapshot, listed.sequence, listed.received_at, signed.0, signed.1
+        ))
+    }
+}
+
 impl Session {
     /// Has the operator confirm the node that the code is for. Naming it is what allows another machine to take its
     /// identity.
@@ -104,9 +136,9 @@ impl Session {
         &self,
         client: &RestoreClient,
         facts: &NodeFacts,
-        snapshot: &SnapshotId,
+        chosen: &Chosen,
     ) -> Result<(ProvenSnapshot, Arc<dyn SnapshotSource>), Stop> {
-        let reader = client.reader();
+        let (reader, snapshot) = (client.reader(), chosen.id());
         let (documents, placement, packs) = self
             .runtime
             .block_on(async {
@@ -128,6 +160,10 @@ impl Session {
         };
         let verified = VerifiedSnapshot::verify(parts, &info, &facts.node, snapshot)
             .map_err(|error| Stop::damaged("The snapshot cannot be used", &error))?;
+        chosen.check(&verified).map_err(|why| {
+            let now_what = "no disk was written; do not trust this server's list before you know why";
+            Stop::trouble("The snapshot is not what the server says", why, now_what)
+        })?;
         let source: Arc<dyn SnapshotSource> = Arc::new(ServerSource::new(reader.clone(), snapshot.clone()));
         let placement = Arc::new(placement);
         let places = placement.clone();
@@ -176,6 +212,8 @@ fn pick<'a>(snapshots: &'a [SnapshotSummary], named: &str) -> Result<&'a Snapsho
 
 #[cfg(test)]
 mod tests {
+    use bundle::testing::{self, SnapshotBuilder, node_name};
+
     use super::*;
 
     fn received(number: u64, at: &str) -> SnapshotSummary {
@@ -203,5 +241,43 @@ mod tests {
     fn times_are_shown_to_the_second() {
         assert_eq!(moment("2026-11-21T06:37:05.214202849Z"), "2026-11-21 06:37:05 UTC");
         assert_eq!(moment("?"), "?");
+    }
+
+    /// The listing of a snapshot as an honest server makes it.
+    fn listed(snapshot: &VerifiedSnapshot) -> SnapshotSummary {
+        let receipt = snapshot.receipt();
+        SnapshotSummary {
+            snapshot: receipt.snapshot.clone(),
+            sequence: receipt.sequence,
+            received_at: receipt.received_at.to_string(),
+            manifest: receipt.manifest,
+            hostname: None,
+            stream_bytes: 0,
+            identity: snapshot.manifest().spec.identity.clone(),
+        }
+    }
+
+    #[test]
+    fn fault_38_an_old_snapshot_does_not_pass_for_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let snapshot = runtime.block_on(async {
+            let repository = testing::repository(directory.path(), &[node_name()]).await;
+            SnapshotBuilder::new(&node_name(), "old").commit(&repository).await
+        });
+        let honest = listed(&snapshot);
+        assert_eq!(Chosen::Listed(honest.clone()).check(&snapshot), Ok(()));
+        assert_eq!(Chosen::Claimed(honest.snapshot.clone()).check(&snapshot), Ok(()));
+        let lies: [fn(&mut SnapshotSummary); 3] = [
+            |listed| listed.sequence += 1,
+            |listed| listed.received_at = "2027-01-01T00:00:00Z".to_owned(),
+            |listed| listed.manifest = bundle::Hash::of(b"another manifest"),
+        ];
+        for lie in lies {
+            let mut listed = honest.clone();
+            lie(&mut listed);
+            let why = Chosen::Listed(listed).check(&snapshot).unwrap_err();
+            assert!(why.contains("its receipt says number 1, received 2026-11-21T03:00:00Z"), "{why}");
+        }
     }
 }

@@ -31,6 +31,7 @@ pub use ask::Exit;
 pub use settings::{Settings, SettingsError};
 
 use ask::Desk;
+use choose::Chosen;
 use connect::Access;
 use narrow::Erase;
 use progress::{Ticker, Total};
@@ -211,15 +212,15 @@ impl Session {
         let (client, answer) = self.connect(access, &inventory.identity)?;
         let _upload = upload::start(&self.teller, &client, self.runtime.handle());
         self.confirm_node(&answer.facts)?;
-        let snapshot = match &answer.claim {
+        let chosen = match &answer.claim {
             // A claim that erased disks is brought to its end; nothing else may be begun under it.
-            Some(claim) if claim.erased => claim.snapshot.clone(),
-            _ => self.choose_snapshot(&client)?.snapshot,
+            Some(claim) if claim.erased => Chosen::Claimed(claim.snapshot.clone()),
+            _ => Chosen::Listed(self.choose_snapshot(&client)?),
         };
         self.teller.begin(Stage::Plan);
-        let (proven, source) = self.prove(&client, &answer.facts, &snapshot)?;
+        let (proven, source) = self.prove(&client, &answer.facts, &chosen)?;
         let plan = self.plan(&proven, &*source, &inventory, &answer)?;
-        self.teller.tell(Event::Plan(view::plan_view(&plan)));
+        self.teller.tell(Event::Plan(view::plan_view(&plan, &proven.snapshot)));
         let consented = self.consent(plan, &proven, &inventory, &answer)?;
         self.claim(&client, &consented)?;
         self.carry_out(&consented, proven, source)?;

@@ -1,15 +1,17 @@
 //! A plan as screens show it.
 
+use bundle::repository::VerifiedSnapshot;
 use node_model::Bytes;
 use restore_events::{ChangeView, ConsentDisk, DiskView, FindingView, PlanConsent, PlanView, Severity, UntouchedView};
 use restore_plan::Plan;
 
-/// The plan for screens.
-pub(super) fn plan_view(plan: &Plan) -> PlanView {
+/// The plan for screens. How old the snapshot is comes from its signed receipt, not from what a server says of it.
+pub(super) fn plan_view(plan: &Plan, snapshot: &VerifiedSnapshot) -> PlanView {
+    let received = snapshot.receipt().received_at.strftime("%Y-%m-%d %H:%M UTC");
     PlanView {
         digest: plan.digest(),
         node: plan.source.node.to_string(),
-        snapshot: plan.source.snapshot.to_string(),
+        snapshot: format!("{received}, {}", plan.source.snapshot),
         disks: plan.targets.iter().map(|target| disk_view(plan, target)).collect(),
         changes: plan
             .changes
