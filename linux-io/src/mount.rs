@@ -175,11 +175,12 @@ impl Drop for Mounted {
 }
 
 /// Gives the calling thread a mount namespace of its own, from which nothing spreads to others: mounts made by it
-/// are seen by it, its later threads and its children alone, and end with them.
+/// are seen by it, its later threads and its children alone, and end with them. What others unmount goes here, too, where
+/// they share their mounts: a disk that somebody takes out meanwhile must not be held by a copy of its mount.
 pub fn private_namespace() -> Result<(), MountError> {
     let failed = |errno: nix::Error| MountError::Namespace { source: errno.into() };
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(failed)?;
-    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(failed)
 }
 

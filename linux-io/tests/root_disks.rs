@@ -284,6 +284,52 @@ fn a_private_node_can_be_opened_even_if_its_directory_forbids_devices() {
 }
 
 #[test]
+fn a_namespace_of_its_own_keeps_what_it_mounts_and_lets_go_of_what_others_unmount() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    use nix::mount::{MsFlags, mount, umount};
+    let is_mounted = |path: &Path| {
+        let seen = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        seen.lines().any(|line| line.split(' ').nth(4) == Some(&*path.to_string_lossy()))
+    };
+    // In a thread, because the namespace is the thread's own.
+    std::thread::spawn(move || {
+        linux_io::mount::private_namespace().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let shared = directory.path();
+        linux_io::mount::mount_virtual("tmpfs", shared, MsFlags::empty(), "").unwrap();
+        mount(None::<&str>, shared, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+        let (theirs, ours) = (shared.join("theirs"), shared.join("ours"));
+        fs::create_dir(&theirs).unwrap();
+        fs::create_dir(&ours).unwrap();
+        linux_io::mount::mount_virtual("tmpfs", &theirs, MsFlags::empty(), "").unwrap();
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let inner = std::thread::spawn({
+            let (theirs, ours) = (theirs.clone(), ours.clone());
+            move || {
+                linux_io::mount::private_namespace().unwrap();
+                linux_io::mount::mount_virtual("tmpfs", &ours, MsFlags::empty(), "").unwrap();
+                assert!(is_mounted(&theirs) && is_mounted(&ours));
+                tell.send(()).unwrap();
+                wait.recv().unwrap();
+                assert!(!is_mounted(&theirs), "what was unmounted elsewhere is held");
+                umount(&ours).unwrap();
+            }
+        });
+        told.recv().unwrap();
+        assert!(!is_mounted(&ours), "others see it");
+        umount(&theirs).unwrap();
+        go_on.send(()).unwrap();
+        inner.join().unwrap();
+        umount(shared).unwrap();
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
 fn a_read_only_bind_shows_what_lies_below_other_mounts() {
     if !may_use_loop_devices() {
         return;

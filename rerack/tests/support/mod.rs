@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The node of all tests.
 pub const NODE: &str = "web-03";
@@ -330,26 +331,43 @@ impl Drop for Attached {
     }
 }
 
+/// How long a filesystem may be held by copies of its mount in other tests' namespaces.
+const HELD_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// A mount; it goes on drop.
-pub struct MountedHere(PathBuf);
+pub struct MountedHere {
+    at: PathBuf,
+    /// What it is mounted from, if that is a device.
+    device: Option<PathBuf>,
+}
 
 impl MountedHere {
     pub fn new(device: &str, options: &str, at: &Path) -> Self {
         tool("mount", &["-o", options, device, at.to_str().unwrap()]);
-        Self(at.to_owned())
+        Self { at: at.to_owned(), device: Some(device.into()) }
+    }
+
+    /// A restore that another test began meanwhile has a copy of every mount in a namespace of its own. While it has,
+    /// nothing is written back, and who reads the device misses what was just written.
+    fn is_held(&self) -> bool {
+        use std::os::unix::fs::OpenOptionsExt;
+        let Some(device) = &self.device else { return false };
+        let exclusively = rustix::fs::OFlags::EXCL.bits() as i32;
+        let opened = File::options().read(true).custom_flags(exclusively).open(device);
+        opened.is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy)
     }
 
     /// A filesystem in memory that holds no more than `size`.
     pub fn in_memory(size: &str, at: &Path) -> Self {
         fs::create_dir(at).unwrap();
         tool("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs", at.to_str().unwrap()]);
-        Self(at.to_owned())
+        Self { at: at.to_owned(), device: None }
     }
 
     /// The same directory once more, and read-only.
     pub fn read_only(at: &Path) -> Self {
         tool("mount", &["--bind", at.to_str().unwrap(), at.to_str().unwrap()]);
-        let mounted = Self(at.to_owned());
+        let mounted = Self { at: at.to_owned(), device: None };
         tool("mount", &["-o", "remount,bind,ro", at.to_str().unwrap()]);
         mounted
     }
@@ -357,7 +375,11 @@ impl MountedHere {
 
 impl Drop for MountedHere {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = Command::new("umount").arg(&self.at).status();
+        let deadline = Instant::now() + HELD_WAIT_MAX;
+        while self.is_held() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) enum Chosen {
     /// The claim that this machine goes on with.
     Claimed(SnapshotId),
     /// The server's list, which nobody signed.
-    Listed(SnapshotSummary),
+    Listed(Box<SnapshotSummary>),
 }
 
 impl Chosen {
@@ -266,7 +266,7 @@ mod tests {
             SnapshotBuilder::new(&node_name(), "old").commit(&repository).await
         });
         let honest = listed(&snapshot);
-        assert_eq!(Chosen::Listed(honest.clone()).check(&snapshot), Ok(()));
+        assert_eq!(Chosen::Listed(Box::new(honest.clone())).check(&snapshot), Ok(()));
         assert_eq!(Chosen::Claimed(honest.snapshot.clone()).check(&snapshot), Ok(()));
         let lies: [fn(&mut SnapshotSummary); 3] = [
             |listed| listed.sequence += 1,
@@ -276,7 +276,7 @@ mod tests {
         for lie in lies {
             let mut listed = honest.clone();
             lie(&mut listed);
-            let why = Chosen::Listed(listed).check(&snapshot).unwrap_err();
+            let why = Chosen::Listed(Box::new(listed)).check(&snapshot).unwrap_err();
             assert!(why.contains("its receipt says number 1, received 2026-11-21T03:00:00Z"), "{why}");
         }
     }

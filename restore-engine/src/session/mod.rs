@@ -215,7 +215,7 @@ impl Session {
         let chosen = match &answer.claim {
             // A claim that erased disks is brought to its end; nothing else may be begun under it.
             Some(claim) if claim.erased => Chosen::Claimed(claim.snapshot.clone()),
-            _ => Chosen::Listed(self.choose_snapshot(&client)?),
+            _ => Chosen::Listed(Box::new(self.choose_snapshot(&client)?)),
         };
         self.teller.begin(Stage::Plan);
         let (proven, source) = self.prove(&client, &answer.facts, &chosen)?;
