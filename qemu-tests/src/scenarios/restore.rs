@@ -57,6 +57,7 @@ struct Portrait {
     state: String,
     failed_units: String,
     block_ids: String,
+    mounts: String,
     files: String,
 }
 
@@ -220,11 +221,14 @@ impl Portrait {
             state: ask("systemctl is-system-running")?,
             failed_units: ask("systemctl --failed --no-legend --plain")?,
             block_ids: ask("blkid -o export | grep -E '^(UUID|LABEL|PARTUUID|TYPE)=' | sort")?,
+            mounts: ask(
+                "findmnt -rno TARGET,FSTYPE,OPTIONS -t ext4,xfs,vfat | sort; swapon --noheadings --show=TYPE,SIZE",
+            )?,
             // One line for all: names, modes, owners, times and contents of what a running node leaves alone.
             files: ask(&format!(
-                "find / -xdev \\( {LIVE_PATHS} \\) -prune -o -type f -print0 | sort -z | xargs -0 stat -c '%n %a %u %g %Y %s' \
-                 | sha256sum; find / -xdev \\( {LIVE_PATHS} \\) -prune -o -type f -print0 | sort -z | xargs -0 sha256sum \
-                 | sha256sum"
+                "files() {{ find $(findmnt -rno TARGET -t ext4,xfs,vfat) -xdev \\( {LIVE_PATHS} \\) -prune -o -type f -print0 \
+                 | sort -z; }}; files | xargs -0 stat -c '%n %a %u %g %Y %s' | sha256sum; \
+                 files | xargs -0 sha256sum | sha256sum"
             ))?,
         })
     }
