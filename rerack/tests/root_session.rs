@@ -144,6 +144,18 @@ fn who_is_not_let_in_is_told_why_and_asked_again() {
     insta::assert_snapshot!("not_let_in", lab.said);
 }
 
+fn hide_number_before(text: &str, mark: &str) -> String {
+    let mut parts = text.split(mark).peekable();
+    let mut hidden = String::new();
+    while let Some(part) = parts.next() {
+        match parts.peek() {
+            Some(_) => hidden += &format!("{} N{mark}", part.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end()),
+            None => hidden += part,
+        }
+    }
+    hidden
+}
+
 /// Another machine uses the code.
 fn open_elsewhere(url: &str, code: &str, machine: &MachineIdentity) {
     let code: RestoreCode = code.parse().unwrap();
@@ -182,7 +194,9 @@ fn fault_40_what_is_wrong_with_a_snapshot_is_said_before_anything_is_written() {
         let trouble = lab.engine(settings).trouble();
         lab.note_trouble(case, &trouble);
     }
-    insta::assert_snapshot!("snapshot", lab.said);
+    // How well a pack is compressed depends on times.
+    let said = [" bytes long", " are needed"].iter().fold(lab.said, |said, mark| hide_number_before(&said, mark));
+    insta::assert_snapshot!("snapshot", said);
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
     engine.wait("a word that it waits", |event| match event {
         Event::Log { level: LogLevel::Warning, text } if text.contains("trying again") => Some(()),
         Event::Result(report) => panic!("it was done before the server was lost: {report:?}"),
+        Event::Trouble(trouble) => panic!("it gave up: {trouble:?}"),
         _ => None,
     });
     std::thread::sleep(Duration::from_secs(3));
@@ -125,6 +126,28 @@ fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
     let report = engine.result();
     assert_eq!(report.outcome, Outcome::Restored);
     assert!(engine.log().contains("the data flows again"), "{}", engine.log());
+    assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
+    came_back(&bench, disk, &node_image);
+}
+
+#[test]
+fn fault_24_where_nobody_sits_a_damaged_pack_is_tried_again_until_it_is_mended() {
+    if !can_run() {
+        return;
+    }
+    let (bench, disk) = lost_node();
+    let node_image = bench.sha256("node.img");
+    let server = Served::start(&bench);
+    damage::keep(&bench);
+    let alone = settings(&bench, &server, json!({ "unattended": true, "erase": "blank" }));
+    // The arm hashed every pack; what the engine proves of packs itself is their presence and length.
+    damage::flip(&damage::files(&bench, "repo/packs")[0]);
+    let mut engine = Engine::start(&bench, &disk.device, alone);
+    let trouble = engine.trouble();
+    assert!(trouble.disks_written && trouble.retry_in_ms.is_some(), "{trouble:?}");
+    assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
+    damage::mend(&bench);
+    assert_eq!(engine.result().outcome, Outcome::Restored, "by itself, and under the consent that was given");
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
     came_back(&bench, disk, &node_image);
 }

@@ -2,6 +2,7 @@
 
 mod files;
 mod meter;
+mod patient;
 mod pipeline;
 mod reads;
 mod reuse;
@@ -10,6 +11,7 @@ mod volume;
 
 pub use files::{FilesError, FilesRestore, FilesWriteError};
 pub use meter::{Meter, Reading, Work};
+pub(crate) use patient::Patient;
 pub use pipeline::{Notice, PipelineError, PipelineOptions, Sink, run};
 pub use reads::{Place, Want};
 pub use reuse::Reuse;

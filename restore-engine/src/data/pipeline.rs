@@ -24,9 +24,9 @@ use super::source::{PackSource, SourceError};
 const PERMIT_BYTES: u64 = 1 << 10;
 
 /// First wait before a failed read is tried again; it doubles up to [`BACKOFF_MAX`].
-const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// The longest wait between two tries.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How often a frame that does not match its hash is asked for in all.
 const DAMAGED_TRIES: u32 = 3;
 

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 pub use error::StepError;
 
-use crate::data::{FilesRestore, Meter, Notice, PipelineOptions, ProvenVolume, Reuse, SnapshotSource};
+use crate::data::{FilesRestore, Meter, Notice, Patient, PipelineOptions, ProvenVolume, Reuse, SnapshotSource};
 use crate::machine::Machine;
 use crate::prove::ProvenSnapshot;
 use crate::raw::read_raw;
@@ -60,7 +60,8 @@ pub struct LiveMachine {
 
 impl LiveMachine {
     /// A machine of which nothing is claimed yet.
-    pub fn new(work: Work) -> Self {
+    pub fn new(mut work: Work) -> Self {
+        work.source = Arc::new(Patient::new(work.source, work.options.patience, work.notify.clone()));
         Self { work, disks: BTreeMap::new(), partitions: BTreeMap::new(), mounts: BTreeMap::new() }
     }
 
