@@ -9,13 +9,16 @@ use crate::Roots;
 use crate::roots::{attribute, read_bounded};
 
 /// What vendors write where they have written nothing.
-const NO_SERIALS: [&str; 8] = [
+const PLACEHOLDERS: [&str; 11] = [
     "0",
     "none",
     "not specified",
     "not applicable",
     "default string",
     "system serial number",
+    "system manufacturer",
+    "system product name",
+    "o.e.m.",
     "to be filled by o.e.m.",
     "unknown",
 ];
@@ -45,10 +48,31 @@ pub fn machine_identity(roots: &Roots, interfaces: &[NetworkInterface]) -> Machi
         let digits = || uuid.bytes().filter(|byte| *byte != b'-');
         uuid != SHARED_UUID && !digits().all(|digit| digit == b'0') && !digits().all(|digit| digit == b'f')
     });
-    let serial = dmi("product_serial").filter(|serial| !NO_SERIALS.contains(&serial.to_ascii_lowercase().as_str()));
+    let serial = dmi("product_serial").filter(|serial| !is_placeholder(serial));
     let mut macs: Vec<_> = interfaces.iter().map(|interface| interface.permanent_mac).collect();
     macs.sort_unstable();
     MachineIdentity { system_uuid: uuid, system_serial: serial, macs, machine_id: None, hostname: None }
+}
+
+/// The machine in a few words, as a person in front of the rack knows it: maker, product, serial number.
+pub fn machine_name(roots: &Roots) -> String {
+    let dmi = |name: &str| attribute(&roots.sysfs.join("class/dmi/id").join(name)).filter(|text| !is_placeholder(text));
+    let (maker, product) = (dmi("sys_vendor"), dmi("product_name"));
+    // Some makers begin their products' names with their own.
+    let maker = maker.filter(|maker| {
+        let first = maker.split([' ', ',']).next().unwrap_or_default().to_ascii_lowercase();
+        !product.as_ref().is_some_and(|product| product.to_ascii_lowercase().starts_with(&first))
+    });
+    let model = [maker, product].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let identity = machine_identity(roots, &[]);
+    let serial = identity.system_serial.map(|serial| format!("serial {serial}"));
+    let number = serial.or_else(|| identity.system_uuid.map(|uuid| format!("UUID {uuid}")));
+    let known: Vec<String> = [Some(model).filter(|model| !model.is_empty()), number].into_iter().flatten().collect();
+    if known.is_empty() { "an unnamed machine".to_owned() } else { known.join(", ") }
+}
+
+fn is_placeholder(text: &str) -> bool {
+    PLACEHOLDERS.contains(&text.trim().to_ascii_lowercase().as_str())
 }
 
 /// Hardware that matters at boot.
@@ -106,6 +130,30 @@ pub(super) fn os_release(roots: &Roots) -> OsRelease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_is_named_as_its_label_names_it() {
+        let named = |attributes: &[(&str, &str)]| {
+            let sysfs = tempfile::tempdir().unwrap();
+            let directory = sysfs.path().join("class/dmi/id");
+            fs::create_dir_all(&directory).unwrap();
+            for (name, value) in attributes {
+                fs::write(directory.join(name), format!("{value}\n")).unwrap();
+            }
+            machine_name(&Roots { sysfs: sysfs.path().to_owned(), ..Roots::live() })
+        };
+        let qemu = [("sys_vendor", "QEMU"), ("product_name", "Standard PC (Q35 + ICH9, 2009)")];
+        assert_eq!(
+            named(&[&qemu[..], &[("product_serial", "VM-4711")]].concat()),
+            "QEMU Standard PC (Q35 + ICH9, 2009), serial VM-4711"
+        );
+        let repeated = [("sys_vendor", "HP"), ("product_name", "HP ProLiant DL360"), ("product_serial", "CZ1")];
+        assert_eq!(named(&repeated), "HP ProLiant DL360, serial CZ1");
+        let uuid = ("product_uuid", "6F1D5A6E-0000-4000-8000-0000000000FF");
+        let empty = [("sys_vendor", "To Be Filled By O.E.M."), ("product_serial", "Default string")];
+        assert_eq!(named(&[&empty[..], &[uuid]].concat()), "UUID 6f1d5a6e-0000-4000-8000-0000000000ff");
+        assert_eq!(named(&empty), "an unnamed machine");
+    }
 
     #[test]
     fn memory_is_counted_in_kibibytes() {

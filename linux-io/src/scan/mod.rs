@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use node_model::DeviceKey;
 
 pub use inventory::{InventoryOptions, inventory};
-pub use machine::{firmware, hardware, machine_identity};
+pub use machine::{firmware, hardware, machine_identity, machine_name};
 pub use network::network_interfaces;
 pub use node::{LiveDevice, NodeOptions, NodeScan, Unsupported, node};
 
