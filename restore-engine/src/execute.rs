@@ -85,7 +85,7 @@ fn stage_of(step: &Step) -> Option<Stage> {
         Step::EnsureFallbackLoader { .. } | Step::MakeBootable { .. } | Step::RegisterEfiEntries { .. } => {
             Some(Stage::BootChain)
         }
-        Step::Mount { .. } | Step::Unmount { .. } | Step::Adapt(_) => None,
+        Step::Mount { .. } | Step::Unmount { .. } | Step::Adapt(_) | Step::KeepLog { .. } => None,
     }
 }
 
@@ -105,6 +105,7 @@ pub fn describe(step: &Step) -> String {
         },
         Step::RestoreFiles { volume, .. } => format!("restoring volume {volume}"),
         Step::Adapt(adaptation) => format!("adapting {}", adaptation.node_path),
+        Step::KeepLog { node_path, .. } => format!("keeping the log of this restore as {node_path}"),
         Step::EnsureFallbackLoader { device, .. } => format!("placing the fallback loader on {device}"),
         Step::Unmount { device } => format!("unmounting {device}"),
         Step::VerifyFiles { volume, .. } | Step::VerifyRaw { volume, .. } => format!("verifying volume {volume}"),

@@ -32,6 +32,7 @@ enum Made<'a> {
     Filesystem { device: &'a DeviceKey, commands: &'a [ToolCall], expect: &'a Filesystem },
     Swap { device: &'a DeviceKey, commands: &'a [ToolCall], expect: &'a Swap },
     Adapted(&'a Adaptation),
+    Log { device: &'a DeviceKey, path: &'a str },
     Loaders { device: &'a DeviceKey, copies: &'a [LoaderCopy] },
     Raw { device: &'a DeviceKey, volume: &'a VolumeName, range: &'a ByteRange },
     BootSector { disk: &'a DeviceKey, boot_sector: &'a BootSector },
@@ -46,6 +47,7 @@ fn made(step: &Step) -> Option<Made<'_>> {
         }
         Step::MakeSwap { device, commands, expect } => Some(Made::Swap { device, commands, expect }),
         Step::Adapt(adaptation) => Some(Made::Adapted(adaptation)),
+        Step::KeepLog { device, path, .. } => Some(Made::Log { device, path }),
         Step::EnsureFallbackLoader { device, copies } => Some(Made::Loaders { device, copies }),
         Step::WriteRaw { volume, device, range } => Some(Made::Raw { device, volume, range }),
         Step::MakeBootable { disk, boot_sector } => Some(Made::BootSector { disk, boot_sector }),

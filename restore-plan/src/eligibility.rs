@@ -2,6 +2,7 @@
 
 use node_model::{InventoryDisk, Transport};
 
+use crate::error::Override;
 use crate::policy::AllowedForeign;
 
 /// Why a disk must not be erased, and what would change that.
@@ -9,10 +10,16 @@ use crate::policy::AllowedForeign;
 pub(crate) struct Refusal {
     pub(crate) reason: String,
     pub(crate) hint: String,
+    pub(crate) overruled_by: Option<Override>,
 }
 
 fn refuse(reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
-    Some(Refusal { reason: reason.into(), hint: hint.into() })
+    Some(Refusal { reason: reason.into(), hint: hint.into(), overruled_by: None })
+}
+
+/// A refusal that somebody may overrule.
+fn refuse_unless(word: Override, reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
+    Some(Refusal { reason: reason.into(), hint: hint.into(), overruled_by: Some(word) })
 }
 
 /// Signatures of software that shares disks between machines or pools them: erasing one member destroys more than
@@ -55,23 +62,20 @@ pub(crate) fn refusal(disk: &InventoryDisk, named: bool, allowed: &[AllowedForei
     }
     let named = named || disk.named_explicitly;
     if matches!(identity.transport, Transport::Loop | Transport::File) && !named {
-        return refuse("it is a file or loop device", "name it explicitly to use it");
+        return refuse_unless(Override::NameTarget, "it is a file or loop device", "use a disk");
     }
     if (disk.removable || identity.transport == Transport::Usb) && !named {
-        return refuse("it is removable", "name it explicitly to use it");
+        return refuse_unless(Override::NameTarget, "it is removable", "use a disk that is built in");
     }
     if identity.size_bytes.get() == 0 {
         return refuse("it has no medium", "put in a medium, then scan again");
     }
     let is_allowed = |kind: &str| allowed.iter().any(|leave| leave.kind == kind && ids.contains(&leave.disk));
     let foreign = disk.signatures.iter().find(|s| is_foreign(&s.kind) && !is_allowed(&s.kind))?;
-    refuse(
+    refuse_unless(
+        Override::EraseForeign(AllowedForeign { disk: ids[0].clone(), kind: foreign.kind.clone() }),
         format!("{} bears the signature {}, which is part of something larger", foreign.device, foreign.kind),
-        format!(
-            "if that is no longer needed: `--erase-foreign {}={}`",
-            ids[0].to_string().replace(' ', ":"),
-            foreign.kind
-        ),
+        "use another disk, or wipe this one first if what it was part of is no longer needed",
     )
 }
 

@@ -2,6 +2,22 @@
 
 use node_model::{Bytes, DeviceKey};
 
+use crate::policy::AllowedForeign;
+
+/// What somebody may say to overrule a refusal, where there is somebody who can be asked for it. Each program has its
+/// own words for it; [`PlanError::hint`] names ways that are open everywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Override {
+    /// The device may come back empty: [`crate::Policy::accept_loss`].
+    AcceptLoss(DeviceKey),
+    /// This disk takes the captured one's place: [`crate::Policy::mapping`].
+    Map(DeviceKey),
+    /// The disk was named as a target: [`node_model::InventoryDisk::named_explicitly`].
+    NameTarget,
+    /// The foreign signature may be erased: [`crate::Policy::foreign_allowed`].
+    EraseForeign(AllowedForeign),
+}
+
 /// Why no plan was made. Nothing was written, and nothing will be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -85,6 +101,8 @@ pub enum PlanError {
         reason: String,
         /// What would make it eligible.
         hint: String,
+        /// What overrules it, if anything does.
+        overruled_by: Option<Override>,
     },
     /// No disk of this machine can take a captured disk's place.
     #[error("no disk of this machine can take the place of {old}; it has:{candidates}")]
@@ -146,8 +164,8 @@ impl PlanError {
             Self::Unsupported { .. } | Self::CannotMake { .. } => {
                 "restore with a newer rerack, or take the files out with `rerack export`".to_owned()
             }
-            Self::NothingCaptured { device, .. } => {
-                format!("if it may come back empty, say so with `--accept-loss {device}`")
+            Self::NothingCaptured { .. } => {
+                "restore a snapshot that has it; `rerack restore` can be told that it may come back empty".to_owned()
             }
             Self::NoDisk => "restore another snapshot of this node".to_owned(),
             Self::UnknownCapturedDisk { .. } | Self::UnknownTarget { .. } => {
@@ -158,12 +176,20 @@ impl PlanError {
             }
             Self::TargetUsedTwice { .. } => "name another disk for one of the two".to_owned(),
             Self::NotEligible { hint, .. } => hint.clone(),
-            Self::NoCandidate { key, .. } => {
-                format!("put in a disk that is large enough, or name the one meant with `--map {key}=PATH`")
-            }
-            Self::Ambiguous { key, .. } => format!("say which one with `--map {key}=PATH`"),
+            Self::NoCandidate { .. } => "put in a disk that is large enough, then scan again".to_owned(),
+            Self::Ambiguous { .. } => "unplug the disks that are not meant, then scan again".to_owned(),
             Self::SectorSize { needed, .. } => format!("use a disk with blocks of {needed} bytes"),
             Self::TooSmall { .. } => "use a larger disk".to_owned(),
+        }
+    }
+
+    /// What somebody may say to have it planned nevertheless.
+    pub fn overruled_by(&self) -> Option<Override> {
+        match self {
+            Self::NothingCaptured { device, .. } => Some(Override::AcceptLoss(device.clone())),
+            Self::NoCandidate { key, .. } | Self::Ambiguous { key, .. } => Some(Override::Map(key.clone())),
+            Self::NotEligible { overruled_by, .. } => overruled_by.clone(),
+            _ => None,
         }
     }
 }

@@ -12,6 +12,7 @@ mod eligibility;
 mod error;
 mod finding;
 mod intake;
+mod keepsake;
 mod matching;
 mod mkfs;
 mod plan;
@@ -24,8 +25,9 @@ mod table;
 
 pub use check::check;
 pub use compare::{FieldDifference, compare_filesystems, compare_swap};
-pub use error::PlanError;
+pub use error::{Override, PlanError};
 pub use finding::{Finding, Severity};
+pub use keepsake::KeptLog;
 pub use plan::{
     Change, MatchedBy, PLAN_VERSION, Plan, PlanSource, PlannedPartition, PlannedVolume, TargetDisk, Untouched,
     VolumeFate,

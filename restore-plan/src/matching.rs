@@ -233,8 +233,8 @@ impl<'a> Chooser<'a, '_> {
     }
 }
 
-fn not_eligible(disk: &InventoryDisk, Refusal { reason, hint }: Refusal) -> PlanError {
-    PlanError::NotEligible { disk: describe(disk), reason, hint }
+fn not_eligible(disk: &InventoryDisk, Refusal { reason, hint, overruled_by }: Refusal) -> PlanError {
+    PlanError::NotEligible { disk: describe(disk), reason, hint, overruled_by }
 }
 
 fn exact_size<'a>(captured: &CapturedDisk<'_>, candidates: &[&'a InventoryDisk]) -> Vec<&'a InventoryDisk> {

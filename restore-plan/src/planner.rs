@@ -4,6 +4,7 @@ use node_model::{Content, Device, Filesystem, FilesystemDetails, Inventory, Node
 
 use crate::boot::{self, is_esp};
 use crate::intake::{CapturedDisk, CapturedPartition, Snapshot};
+use crate::keepsake::KeptLog;
 use crate::matching::{self, Match};
 use crate::mkfs::{self, CannotMake, Place};
 use crate::plan::{PLAN_VERSION, Plan, PlannedPartition, PlannedVolume, TargetDisk, VolumeFate};
@@ -28,6 +29,7 @@ pub fn plan(spec: &NodeSpec, volumes: &[Volume], inventory: &Inventory, policy: 
     let targets = matches.iter().map(|found| target(found, policy)).collect::<Result<Vec<_>, _>>()?;
     let adapted = adapt::adapt(&snapshot, &matches, inventory, policy);
     let boot = boot::plan(&snapshot, &matches, inventory, policy);
+    let log = KeptLog::of(spec, volumes, &policy.source.snapshot);
     let steps = steps::assemble(&steps::Parts {
         snapshot: &snapshot,
         matches: &matches,
@@ -37,6 +39,7 @@ pub fn plan(spec: &NodeSpec, volumes: &[Volume], inventory: &Inventory, policy: 
         adaptations: &adapted.files,
         loader_copies: &boot.loader_copies,
         efi_entries: &boot.efi_entries,
+        log: log.as_ref(),
     });
     let mut changes: Vec<Change> = targets.iter().flat_map(disk_changes).collect();
     changes.extend(adapted.changes);
@@ -46,6 +49,16 @@ pub fn plan(spec: &NodeSpec, volumes: &[Volume], inventory: &Inventory, policy: 
             reason: "firmware without a boot entry for the node finds it there".to_owned(),
         })
     }));
+    match &log {
+        Some(log) => changes.push(Change {
+            what: format!("{} is added", log.node_path),
+            reason: "the node keeps the log of its restore".to_owned(),
+        }),
+        None => findings.push(Finding::note(
+            "log-not-kept",
+            "the node keeps no log of this restore: no filesystem that was captured was mounted where /var/log lies",
+        )),
+    }
     findings.extend(adapted.findings);
     findings.extend(boot.findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -197,6 +210,7 @@ fn target(found: &Match<'_>, policy: &Policy) -> Result<TargetDisk, PlanError> {
         disk: matching::describe(found.disk),
         reason: "it cannot be told from another disk".to_owned(),
         hint: "use another disk".to_owned(),
+        overruled_by: None,
     })?;
     Ok(TargetDisk {
         key: found.captured.key.clone(),

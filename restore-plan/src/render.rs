@@ -147,14 +147,20 @@ impl fmt::Display for Step {
             Self::Adapt(adaptation) => {
                 write!(f, "rewrite {} on {}: {}", adaptation.node_path, adaptation.device, adaptation.reason)
             }
+            Self::KeepLog { device, node_path, .. } => {
+                write!(f, "keep the log of this restore as {node_path} on {device}")
+            }
             Self::EnsureFallbackLoader { device, copies } => {
                 let copies: Vec<String> = copies.iter().map(|copy| format!("{} to {}", copy.from, copy.to)).collect();
                 write!(f, "copy on {device}: {}", copies.join(", "))
             }
             Self::Unmount { device } => write!(f, "unmount {device}"),
-            Self::VerifyFiles { volume, device, except } => {
+            Self::VerifyFiles { volume, device, except, added } => {
                 write!(f, "read the files of {volume} back from {device} and compare them")?;
-                if except.is_empty() { Ok(()) } else { write!(f, ", but for {}", except.join(", ")) }
+                if !except.is_empty() {
+                    write!(f, ", but for {}", except.join(", "))?;
+                }
+                if added.is_empty() { Ok(()) } else { write!(f, "; new may be {}", added.join(", ")) }
             }
             Self::WriteRaw { volume, device, range } => write!(f, "write {volume} to {device} at {range}"),
             Self::VerifyRaw { volume, device, range } => {

@@ -242,6 +242,17 @@ pub enum Step {
     /// Rewrites one file. A file that is not there, or whose content is not what the plan was made from, is
     /// reported and left alone.
     Adapt(Adaptation),
+    /// Writes the log of the restore as far as it has come, for root alone to read, and makes the directories it
+    /// needs. Those that are there stay as they are, their times included. A log that cannot be kept is reported and
+    /// stops nothing.
+    KeepLog {
+        /// The filesystem, mounted for writing after everything is on it.
+        device: DeviceKey,
+        /// The log's path in the node.
+        node_path: String,
+        /// Its path from that filesystem's root, without a leading slash.
+        path: String,
+    },
     /// Copies files within the ESP to the path that firmware tries without a boot entry. None of the targets is in
     /// the volume.
     EnsureFallbackLoader {
@@ -264,6 +275,9 @@ pub enum Step {
         device: DeviceKey,
         /// Paths from the filesystem's root that may differ: files adapted, loaders copied.
         except: Vec<String>,
+        /// Paths from the filesystem's root that may be there although they were not captured: the restore's log and
+        /// its directories. Those that were captured must be as they were.
+        added: Vec<String>,
     },
     /// Writes a raw volume; then flush.
     WriteRaw {
@@ -311,6 +325,7 @@ impl Step {
             | Self::MakeSwap { device, .. }
             | Self::Mount { device, .. }
             | Self::RestoreFiles { device, .. }
+            | Self::KeepLog { device, .. }
             | Self::EnsureFallbackLoader { device, .. }
             | Self::Unmount { device }
             | Self::VerifyFiles { device, .. }

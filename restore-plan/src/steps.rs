@@ -4,6 +4,7 @@ use node_model::{Bytes, DeviceKey, Filesystem, SectorSize, Swap, Volume, VolumeN
 
 use crate::boot::is_esp;
 use crate::intake::Snapshot;
+use crate::keepsake::{KeptLog, with_parents};
 use crate::matching::Match;
 use crate::mkfs;
 use crate::plan::TargetDisk;
@@ -47,6 +48,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) adaptations: &'a [Adaptation],
     pub(crate) loader_copies: &'a [(DeviceKey, Vec<LoaderCopy>)],
     pub(crate) efi_entries: &'a [PlannedEfiEntry],
+    pub(crate) log: Option<&'a KeptLog>,
 }
 
 /// All steps, in order.
@@ -75,6 +77,8 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Vec<Step> {
         let (volume, device, range) = (volume.name.clone(), volume.device.clone(), *range);
         steps.push(Step::WriteRaw { volume, device, range });
     }
+    // Last of what is written, so that it tells of everything; before the reading, so that it is read back, too.
+    steps.extend(parts.log.iter().flat_map(|log| keep_log(parts, log)));
     for filesystem in parts.filesystems {
         steps.extend(verify(parts, filesystem));
     }
@@ -205,14 +209,23 @@ fn verify(parts: &Parts<'_>, step: &FilesystemStep<'_>) -> Vec<Step> {
     let adapted = parts.adaptations.iter().filter(|a| a.device == device).map(|a| a.path.clone());
     let copied = parts.loader_copies.iter().filter(|(esp, _)| *esp == device).flat_map(|(_, copies)| copies);
     // A file that is added changes the times of the directory it is added to.
-    let with_parents = copied.flat_map(|copy| {
-        let parents = copy.to.match_indices('/').map(|(at, _)| copy.to[..at].to_owned());
-        parents.chain([copy.to.clone()]).collect::<Vec<_>>()
-    });
+    let with_parents = copied.flat_map(|copy| with_parents(&copy.to));
     let mut except: Vec<String> = adapted.chain(with_parents).collect();
     except.sort_unstable();
     except.dedup();
-    vec![mount(step, true), Step::VerifyFiles { volume, device: device.clone(), except }, Step::Unmount { device }]
+    let log = parts.log.filter(|log| log.device == device);
+    let added = log.map_or_else(Vec::new, KeptLog::added);
+    let read_back = Step::VerifyFiles { volume, device: device.clone(), except, added };
+    vec![mount(step, true), read_back, Step::Unmount { device }]
+}
+
+/// Mounts the filesystem that holds the log once more, when all data is on the disks.
+fn keep_log(parts: &Parts<'_>, log: &KeptLog) -> Vec<Step> {
+    let Some(filesystem) = parts.filesystems.iter().find(|filesystem| *filesystem.device == log.device) else {
+        return Vec::new();
+    };
+    let KeptLog { device, node_path, path } = log.clone();
+    vec![mount(filesystem, false), Step::KeepLog { device: device.clone(), node_path, path }, Step::Unmount { device }]
 }
 
 /// A raw volume that is written in the middle of the restore: all but boot blocks.

@@ -227,6 +227,44 @@ fn everything_captured_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_is_not_compared_must_be_what_the_plan_changes() {
+    let except = |path: &'static str| {
+        move |case: &mut Case| {
+            let at = case.at(|step| matches!(step, Step::VerifyFiles { .. }));
+            let Step::VerifyFiles { except, .. } = &mut case.plan.steps[at] else { unreachable!() };
+            except.push(path.to_owned());
+        }
+    };
+    let added = |path: &'static str| {
+        move |case: &mut Case| {
+            let at = case.at(|step| matches!(step, Step::VerifyFiles { .. }));
+            let Step::VerifyFiles { added, .. } = &mut case.plan.steps[at] else { unreachable!() };
+            added.push(path.to_owned());
+        }
+    };
+    spoiled("unknown-exception", except("etc/shadow"));
+    spoiled("unknown-exception", except("etc"));
+    spoiled("unknown-exception", added("etc/cron.d/new"));
+    spoiled("unknown-exception", added("var/log/rerack/other.log"));
+    spoiled("unknown-exception", added("va"));
+    let kept_as = |place: &'static str| {
+        move |case: &mut Case| {
+            let at = case.at(|step| matches!(step, Step::KeepLog { .. }));
+            let Step::KeepLog { node_path, path, .. } = &mut case.plan.steps[at] else { unreachable!() };
+            (*node_path, *path) = (format!("/{place}"), place.to_owned());
+        }
+    };
+    spoiled("unknown-file", kept_as("etc/shadow"));
+    spoiled("unknown-file", kept_as("var/log/rerack/../../../etc/shadow"));
+    spoiled("wrong-order", |case| {
+        let at = case.at(|step| matches!(step, Step::KeepLog { .. }));
+        let keep = case.plan.steps.remove(at);
+        let last = case.at(|step| matches!(step, Step::VerifyRaw { .. }));
+        case.plan.steps.insert(last, keep);
+    });
+}
+
+#[test]
 fn the_checker_needs_no_policy_to_hold_a_plan_to_the_rules() {
     let mut case = good();
     case.machine.disks[0].named_explicitly = false;

@@ -21,7 +21,10 @@ fn planned(node: &Node, machine: &Inventory, policy: &Policy) -> Plan {
 
 /// What an operator reads.
 fn shown(error: &PlanError) -> String {
-    format!("error: {error}\nhint: {}", error.hint())
+    let overruled = error.overruled_by().map_or_else(String::new, |by| format!("\noverruled by: {by:?}"));
+    // It is shown on the boot CD, too, where there is nobody to give options to.
+    assert!(!error.hint().contains("--"), "{}", error.hint());
+    format!("error: {error}\nhint: {}{overruled}", error.hint())
 }
 
 /// The serial numbers of the targets, in the captured disks' order, and why.

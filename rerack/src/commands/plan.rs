@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use node_model::Inventory;
-use restore_engine::planning::{PlanningError, make_plan, policy_for};
+use restore_engine::planning::{make_plan, policy_for};
 
 use super::print_json;
-use super::target::{PolicyOptions, TargetOptions, Targets};
+use super::target::{PolicyOptions, TargetOptions, Targets, planning_hint};
 use crate::problem::{EXIT_FOUND, OrProblem, Outcome};
 use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             ));
         }
     };
-    let plan = plan.or_hint(PlanningError::hint)?;
+    let plan = plan.or_hint(planning_hint)?;
     if options.json {
         print_json(&plan);
     } else {

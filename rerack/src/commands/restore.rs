@@ -2,20 +2,21 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use node_model::Bytes;
 use restore_engine::consent::{ConsentedPlan, NoConsent};
-use restore_engine::data::{Meter, Notice, PipelineOptions, ProvenVolume, SnapshotSource};
+use restore_engine::data::{Meter, Notice, PipelineOptions, ProvenVolume, Reading, SnapshotSource};
 use restore_engine::execute::{Told, execute};
+use restore_engine::journal::{Journal, Lines, limit};
 use restore_engine::live::{LiveMachine, Work};
-use restore_engine::planning::{PlanningError, find_resume, make_plan, policy_for};
-use restore_events::Stage;
+use restore_engine::planning::{find_resume, make_plan, policy_for};
+use restore_events::{Stage, StageTime};
 use serde_json::json;
 
 use super::print_json;
-use super::target::{PolicyOptions, TargetOptions, Targets};
+use super::target::{PolicyOptions, TargetOptions, Targets, planning_hint};
 use crate::problem::{OrProblem, Outcome, Problem};
 use crate::progress::bytes_bar;
 use crate::scratch::Scratch;
@@ -60,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let targets = Targets::attach(&options.target)?;
     let mut inventory = targets.inventory()?;
     targets.apply(&options.target, &mut inventory, &mut policy)?;
-    let mut plan = make_plan(&proven, &inventory, &policy).or_hint(PlanningError::hint)?;
+    let mut plan = make_plan(&proven, &inventory, &policy).or_hint(planning_hint)?;
     let Some(digest) = &options.confirm else {
         return Err(Problem::words(
             format!("the plan is not confirmed; its digest is {}", plan.digest()),
@@ -68,8 +69,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
         ));
     };
     if options.resume {
-        policy.resume = find_resume(&plan, &proven).or_hint(PlanningError::hint)?;
-        plan = make_plan(&proven, &inventory, &policy).or_hint(PlanningError::hint)?;
+        policy.resume = find_resume(&plan, &proven).or_hint(planning_hint)?;
+        plan = make_plan(&proven, &inventory, &policy).or_hint(planning_hint)?;
     }
     let consented = ConsentedPlan::new(plan, digest).or_hint(|error: &NoConsent| error.hint().to_owned())?;
 
@@ -77,6 +78,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let meter = Arc::new(Meter::default());
     let bar = bytes_bar(proven.volumes().map(ProvenVolume::content_bytes).sum());
     let waiting = bar.clone();
+    let story = Story::begin();
+    let (told, counted) = (story.clone(), meter.clone());
     let work = Work {
         snapshot: proven,
         source: Arc::new(repository) as Arc<dyn SnapshotSource>,
@@ -88,24 +91,28 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 waiting.suspend(|| eprintln!("warning: {why}"));
             }
         }),
+        log: Arc::new(move |plan| told.journal(counted.read()).text(plan)),
         directory: scratch.path().to_owned(),
     };
     let mut machine = LiveMachine::new(work);
-    let mut timeline = Timeline::new();
     let ticking = tick(&bar, &meter);
     let done = execute(&consented, &mut machine, &mut |told| match told {
-        Told::Stage(stage) => timeline.enter(stage),
+        Told::Stage(stage) => story.enter(stage),
         Told::Step { what, .. } => {
+            story.tell(&what);
             bar.set_message(what.clone());
             if bar.is_hidden() {
                 tell(&what, options.json);
             }
         }
-        Told::Warning(text) => bar.suspend(|| eprintln!("warning: {text}")),
+        Told::Warning(text) => {
+            story.tell(&format!("warning: {text}"));
+            bar.suspend(|| eprintln!("warning: {text}"));
+        }
     });
     drop(ticking);
     bar.finish_and_clear();
-    timeline.end();
+    let timeline = story.end();
     done.map_err(|failed| {
         let hint = failed.source.hint();
         let state = match failed.disks_written {
@@ -162,36 +169,103 @@ fn tick(bar: &indicatif::ProgressBar, meter: &Arc<Meter>) -> Ticking {
     Ticking(Some(alive))
 }
 
-/// How long each stage took. A stage that is entered again adds to its row.
+/// What went on, shared with whoever keeps the log of it.
+#[derive(Clone)]
+struct Story {
+    began: Instant,
+    told: Arc<Mutex<Chapters>>,
+}
+
+#[derive(Default)]
+struct Chapters {
+    timeline: Timeline,
+    lines: Lines,
+}
+
+impl Story {
+    fn begin() -> Self {
+        Self { began: Instant::now(), told: Arc::default() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Chapters> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.told().timeline.enter(stage, self.now_ms());
+    }
+
+    fn tell(&self, what: &str) {
+        self.told().lines.push(self.now_ms(), what);
+    }
+
+    fn end(&self) -> Timeline {
+        let mut told = self.told();
+        told.timeline.end(self.now_ms());
+        std::mem::take(&mut told.timeline)
+    }
+
+    /// The log until now, for the restored node.
+    fn journal(&self, reading: Reading) -> Journal {
+        let told = self.told();
+        Journal {
+            written_at: jiff::Timestamp::now(),
+            machine: linux_io::scan::machine_name(&linux_io::Roots::live()),
+            engine_restarts: 0,
+            timeline: told.timeline.until(self.now_ms()),
+            reading,
+            limit: limit(reading.limit_since(&Reading::default())),
+            lines: told.lines.clone(),
+        }
+    }
+}
+
+/// When each stage began and ended, in milliseconds since the restore began. A stage may be entered again.
+#[derive(Default)]
 struct Timeline {
-    rows: Vec<(Stage, Duration)>,
-    running: Option<(Stage, Instant)>,
+    rows: Vec<StageTime>,
+    running: Option<(Stage, u64)>,
 }
 
 impl Timeline {
-    fn new() -> Self {
-        Self { rows: Vec::new(), running: None }
+    fn enter(&mut self, stage: Stage, now_ms: u64) {
+        self.end(now_ms);
+        self.running = Some((stage, now_ms));
     }
 
-    fn enter(&mut self, stage: Stage) {
-        self.end();
-        self.running = Some((stage, Instant::now()));
+    fn end(&mut self, now_ms: u64) {
+        self.rows = self.until(now_ms);
+        self.running = None;
     }
 
-    fn end(&mut self) {
-        let Some((stage, since)) = self.running.take() else { return };
-        match self.rows.iter_mut().find(|(known, _)| *known == stage) {
-            Some((_, took)) => *took += since.elapsed(),
-            None => self.rows.push((stage, since.elapsed())),
+    fn until(&self, now_ms: u64) -> Vec<StageTime> {
+        let running = self.running.map(|(stage, started_ms)| StageTime { stage, started_ms, finished_ms: now_ms });
+        self.rows.iter().copied().chain(running).collect()
+    }
+
+    /// How long each stage took, all its times together.
+    fn sums(&self) -> Vec<(Stage, u64)> {
+        let mut sums: Vec<(Stage, u64)> = Vec::new();
+        for row in &self.rows {
+            let took = row.finished_ms.saturating_sub(row.started_ms);
+            match sums.iter_mut().find(|(known, _)| *known == row.stage) {
+                Some((_, sum)) => *sum += took,
+                None => sums.push((row.stage, took)),
+            }
         }
+        sums
     }
 
     fn as_json(&self) -> Vec<serde_json::Value> {
-        let row = |(stage, took): &(Stage, Duration)| json!({ "stage": stage, "ms": took.as_millis() as u64 });
-        self.rows.iter().map(row).collect()
+        self.sums().into_iter().map(|(stage, ms)| json!({ "stage": stage, "ms": ms })).collect()
     }
 
     fn lines(&self) -> impl Iterator<Item = String> {
-        self.rows.iter().map(|(stage, took)| format!("{:<12} {:>8.2} s", stage.title(), took.as_secs_f64()))
+        let line = |(stage, ms): (Stage, u64)| format!("{:<12} {:>8.2} s", stage.title(), ms as f64 / 1000.0);
+        self.sums().into_iter().map(line)
     }
 }

@@ -8,7 +8,8 @@ use linux_io::blockdev::{BlockDevError, Disk};
 use linux_io::loopdev::{LoopDevice, LoopOptions};
 use linux_io::scan::{InventoryOptions, ScanError, inventory};
 use node_model::{DeviceKey, DiskId, Inventory, InventoryDisk, SectorSize};
-use restore_plan::{AllowedForeign, Policy};
+use restore_engine::planning::PlanningError;
+use restore_plan::{AllowedForeign, Override, PlanError, Policy};
 
 use crate::problem::{OrProblem, Problem};
 
@@ -55,6 +56,26 @@ impl PolicyOptions {
         policy.foreign_allowed.extend(self.erase_foreign.iter().cloned());
         // Somebody typed the node's name and the machine's or its disks'.
         policy.other_machine_allowed = true;
+    }
+}
+
+/// What to do about a plan that cannot be made, in this command's options where one of them overrules the refusal.
+pub(crate) fn planning_hint(error: &PlanningError) -> String {
+    let PlanningError::Plan(refused) = error else { return error.hint() };
+    match refused.overruled_by() {
+        None => refused.hint(),
+        Some(Override::AcceptLoss(device)) => {
+            format!("if it may come back empty, say so with `--accept-loss {device}`")
+        }
+        Some(Override::Map(key)) if matches!(refused, PlanError::Ambiguous { .. }) => {
+            format!("say which one with `--map {key}=PATH`")
+        }
+        Some(Override::Map(key)) => format!("{}, or name the one meant with `--map {key}=PATH`", refused.hint()),
+        Some(Override::NameTarget) => format!("{}, or name it by `--target`", refused.hint()),
+        Some(Override::EraseForeign(AllowedForeign { disk, kind })) => {
+            let disk = disk.to_string().replace(' ', ":");
+            format!("if that is no longer needed: `--erase-foreign {disk}={kind}`")
+        }
     }
 }
 
@@ -214,6 +235,28 @@ mod tests {
         let twins = vec![disk("sda", "S1", false), disk("sdb", "S1", true)];
         let problem = only_named(twins).unwrap_err();
         assert_eq!(problem.to_string(), "sdb cannot be told from sda: both are serial S1, 1.00 GiB");
+    }
+
+    #[test]
+    fn a_refusal_is_overruled_in_the_words_of_this_command() {
+        let leave = AllowedForeign { disk: DiskId::Serial("S3Z9".to_owned()), kind: "zfs_member".to_owned() };
+        let refused = PlanError::NotEligible {
+            disk: "sdb".to_owned(),
+            reason: "it bears a signature".to_owned(),
+            hint: "use another disk".to_owned(),
+            overruled_by: Some(Override::EraseForeign(leave.clone())),
+        };
+        let hint = planning_hint(&refused.into());
+        let option = hint.split('`').nth(1).unwrap().strip_prefix("--erase-foreign ").unwrap();
+        assert_eq!(foreign(option), Ok(leave), "what the hint says can be typed");
+        let lost = PlanError::NothingCaptured { device: "disk1-p1".parse().unwrap(), held: "LVM".to_owned() };
+        assert_eq!(planning_hint(&lost.into()), "if it may come back empty, say so with `--accept-loss disk1-p1`");
+        let doubt = PlanError::Ambiguous {
+            key: "disk0".parse().unwrap(),
+            old: "disk0".to_owned(),
+            candidates: "sda, sdb".to_owned(),
+        };
+        assert_eq!(planning_hint(&doubt.into()), "say which one with `--map disk0=PATH`");
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 mod adapt;
 mod error;
+mod keep;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use linux_io::blockdev::{ClaimedDisk, Disk};
+use linux_io::blockdev::{BlockDevError, ClaimedDisk, Disk};
 use linux_io::fs::{RootWriter, open_root};
 use linux_io::mount::{MountOptions, Mounted};
 use linux_io::partitions::{self, DeviceNode, KnownPartition, PartitionPlace};
@@ -46,6 +49,8 @@ pub struct Work {
     pub meter: Arc<Meter>,
     /// Told of what goes on in the pipeline.
     pub notify: Arc<dyn Fn(Notice) + Send + Sync>,
+    /// Gives the log of the restore as far as it has come, for the restored node to keep. It holds no secret.
+    pub log: Arc<dyn Fn(&Plan) -> String + Send + Sync>,
     /// A private directory for device nodes and mount points, in memory where there is a choice.
     pub directory: PathBuf,
 }
@@ -271,12 +276,22 @@ impl LiveMachine {
 }
 
 /// How long one program may take: mkfs and fsck of a large disk without discard.
-const TOOL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
+const TOOL_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// What a killed engine left behind, a mount or a program, lets go of the disk a moment after it.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens the target's disk, shows that nothing uses it, and compares it with the plan.
 fn claim(target: &TargetDisk) -> Result<ClaimedDisk, StepError> {
     let path = Path::new("/dev").join(&target.kernel_name);
-    Ok(Disk::open(&path)?.into_idle()?.claim(&target.identity)?)
+    let deadline = Instant::now() + BUSY_WAIT_MAX;
+    loop {
+        match Disk::open(&path)?.into_idle() {
+            Err(BlockDevError::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY_PAUSE),
+            idle => return Ok(idle?.claim(&target.identity)?),
+        }
+    }
 }
 
 fn in_words(differences: &[FieldDifference]) -> Vec<String> {
@@ -341,9 +356,12 @@ impl Machine for LiveMachine {
             }
             Step::RestoreFiles { volume, device, mode } => self.restore_files(volume, device, *mode)?,
             Step::Adapt(adaptation) => return self.adapt(adaptation),
+            Step::KeepLog { device, node_path, path } => return self.keep_log(plan, device, (node_path, path)),
             Step::EnsureFallbackLoader { device, copies } => self.copy_loaders(device, copies)?,
             Step::Unmount { device } => self.unmount(plan, device)?,
-            Step::VerifyFiles { volume, device, except } => self.verify_files(plan, volume, device, except)?,
+            Step::VerifyFiles { volume, device, except, added } => {
+                self.verify_files(plan, volume, device, (except, added))?;
+            }
             Step::WriteRaw { volume, device, range } => self.write_raw(plan, volume, device, *range)?,
             Step::VerifyRaw { volume, device, range } => self.verify_raw(plan, volume, device, *range)?,
             Step::MakeBootable { disk, boot_sector } => self.make_bootable(plan, disk, boot_sector)?,

@@ -1,7 +1,7 @@
 //! Reads back what was written, from the medium and not from the cache.
 
 use bundle::Hash;
-use linux_io::fs::{Difference, Excludes, Expected, compare, hash_packed, open_root};
+use linux_io::fs::{Difference, DifferenceKind, Excludes, Expected, compare, hash_packed, open_root};
 use node_model::{DeviceKey, VolumeName};
 use restore_plan::{ByteRange, Plan, Step};
 
@@ -12,14 +12,14 @@ use super::{LiveMachine, StepError};
 const NAMED_MAX: usize = 5;
 
 impl LiveMachine {
-    /// Compares every path of a volume with the catalog, but for those the plan says differ; adapted files are
-    /// compared with what they should have become.
+    /// Compares every path of a volume with the catalog, but for those the plan says differ or come new; adapted files
+    /// are compared with what they should have become.
     pub(super) fn verify_files(
         &self,
         plan: &Plan,
         volume: &VolumeName,
         device: &DeviceKey,
-        except: &[String],
+        (except, added): (&[String], &[String]),
     ) -> Result<(), StepError> {
         let root = self.mounted(device)?;
         let proven = self.volume(volume)?;
@@ -41,7 +41,12 @@ impl LiveMachine {
             },
         );
         let found = compared.map_err(VerifyError::into_step)?;
-        let is_excepted = |difference: &&Difference| except.iter().any(|path| path.as_bytes() == &difference.path[..]);
+        let names = |paths: &[String], difference: &Difference| {
+            paths.iter().any(|path| path.as_bytes() == &difference.path[..])
+        };
+        let is_excepted = |difference: &&Difference| {
+            names(except, difference) || difference.kind == DifferenceKind::Extra && names(added, difference)
+        };
         let mut wrong: Vec<String> =
             found.differences.iter().filter(|difference| !is_excepted(difference)).map(ToString::to_string).collect();
         for step in &plan.steps {

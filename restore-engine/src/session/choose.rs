@@ -49,8 +49,8 @@ impl Chosen {
 
 impl Session {
     /// Has the operator confirm the node that the code is for. Naming it is what allows another machine to take its
-    /// identity.
-    pub(super) fn confirm_node(&mut self, facts: &NodeFacts) -> Result<(), Stop> {
+    /// identity. Where the node's disks are erased already, that was said.
+    pub(super) fn confirm_node(&mut self, facts: &NodeFacts, is_begun: bool) -> Result<(), Stop> {
         let node = facts.node.to_string();
         if let Some(named) = &self.settings.node
             && *named != node
@@ -61,7 +61,7 @@ impl Session {
                 "arm the node you mean: rerack arm NODE",
             ));
         }
-        if self.settings.node.is_some() || self.desk.is_unattended() {
+        if is_begun || self.settings.node.is_some() || self.desk.is_unattended() {
             return Ok(());
         }
         let choice = Choice { key: node.clone(), label: node.clone(), detail: None };

@@ -3,6 +3,7 @@
 mod ask;
 mod choose;
 mod connect;
+mod memory;
 mod narrow;
 mod progress;
 mod settings;
@@ -33,6 +34,7 @@ pub use settings::{Settings, SettingsError};
 use ask::Desk;
 use choose::Chosen;
 use connect::Access;
+use memory::Memory;
 use narrow::Erase;
 use progress::{Ticker, Total};
 use teller::Teller;
@@ -40,6 +42,7 @@ use teller::Teller;
 use crate::consent::ConsentedPlan;
 use crate::data::{Meter, Notice, PipelineOptions, SnapshotSource, chain};
 use crate::execute::{Told, execute};
+use crate::journal::{Journal, bytes_per_second, limit};
 use crate::live::{LiveMachine, Work};
 use crate::planning::{find_resume, make_plan, policy_for};
 use crate::prove::ProvenSnapshot;
@@ -106,6 +109,7 @@ pub struct Session {
     pin: Option<Fingerprint>,
     teller: Arc<Teller>,
     desk: Desk,
+    memory: Memory,
     runtime: Runtime,
     work_directory: PathBuf,
 }
@@ -161,7 +165,8 @@ impl Session {
             .build()
             .map_err(failed("a runtime"))?;
         let work_directory = socket.with_file_name(WORK_DIRECTORY);
-        Ok(Self { settings, pin, teller, desk, runtime, work_directory })
+        let memory = Memory::beside(socket);
+        Ok(Self { settings, pin, teller, desk, memory, runtime, work_directory })
     }
 
     /// Runs until the node is restored or somebody chooses otherwise.
@@ -169,6 +174,7 @@ impl Session {
         self.tell_begin();
         let servers = (!self.settings.servers.is_empty()).then(|| self.settings.servers.join(","));
         let mut access = Access::new(servers, self.settings.code.clone());
+        self.memory.recall(&mut access);
         let mut wait = RETRY_FIRST;
         loop {
             let failure = match self.restore(&mut access) {
@@ -190,12 +196,10 @@ impl Session {
     }
 
     fn tell_begin(&self) {
-        let machine = linux_io::scan::machine_identity(&Roots::live(), &[]);
-        let machine = machine.system_serial.or(machine.system_uuid).unwrap_or_else(|| "an unnamed machine".to_owned());
         self.teller.tell(Event::SessionStarted(SessionStart {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             restarts: self.settings.engine_restarts,
-            machine,
+            machine: machine_name(),
             unattended: self.settings.unattended,
             shell_allowed: self.settings.shell,
         }));
@@ -211,11 +215,12 @@ impl Session {
         let inventory = self.scan()?;
         let (client, answer) = self.connect(access, &inventory.identity)?;
         let _upload = upload::start(&self.teller, &client, self.runtime.handle());
-        self.confirm_node(&answer.facts)?;
-        let chosen = match &answer.claim {
-            // A claim that erased disks is brought to its end; nothing else may be begun under it.
-            Some(claim) if claim.erased => Chosen::Claimed(claim.snapshot.clone()),
-            _ => Chosen::Listed(Box::new(self.choose_snapshot(&client)?)),
+        // A claim that erased disks is brought to its end; nothing else may be begun under it.
+        let begun = answer.claim.as_ref().filter(|claim| claim.erased);
+        self.confirm_node(&answer.facts, begun.is_some())?;
+        let chosen = match begun {
+            Some(claim) => Chosen::Claimed(claim.snapshot.clone()),
+            None => Chosen::Listed(Box::new(self.choose_snapshot(&client)?)),
         };
         self.teller.begin(Stage::Plan);
         let (proven, source) = self.prove(&client, &answer.facts, &chosen)?;
@@ -223,10 +228,16 @@ impl Session {
         self.teller.tell(Event::Plan(view::plan_view(&plan, &proven.snapshot)));
         let consented = self.consent(plan, &proven, &inventory, &answer)?;
         self.claim(&client, &consented)?;
+        if let Err(error) = self.memory.keep(access) {
+            self.desk.warn(format!("should the engine fail, it will ask for the server and the code again: {error}"));
+        }
         self.carry_out(&consented, proven, source)?;
         let digest = digest_of(consented.plan());
         if let Err(error) = self.runtime.block_on(client.done(digest)) {
             self.desk.warn(format!("the server does not know that the restore is done: {}", chain(&error)));
+        }
+        if let Err(error) = self.memory.forget() {
+            self.desk.warn(format!("the used restore code stays in this machine's memory: {error}"));
         }
         self.teller.begin(Stage::Finish);
         Ok(self.settings.after.unwrap_or(After::Reboot))
@@ -356,6 +367,7 @@ impl Session {
             options: PipelineOptions::default(),
             meter: meter.clone(),
             notify: Arc::new(move |notice| tell_notice(&teller, &notice)),
+            log: self.log(&meter),
             directory: self.work_directory.clone(),
         };
         let before = meter.read();
@@ -384,26 +396,41 @@ impl Session {
         let reading = meter.read();
         let findings = plan.findings.iter().filter(|finding| finding.severity == restore_plan::Severity::Warning);
         let timeline = self.teller.timeline();
-        let data_ms: u64 = timeline
-            .iter()
-            .filter(|row| row.stage == Stage::Data)
-            .map(|row| row.finished_ms.saturating_sub(row.started_ms))
-            .sum();
         self.teller.tell(Event::Result(RestoreReport {
             outcome: Outcome::Restored,
             node: plan.source.node.to_string(),
             snapshot: plan.source.snapshot.to_string(),
+            bytes_per_second: Bytes(bytes_per_second(&timeline, reading.written_bytes)),
             timeline,
             written_bytes: Bytes(reading.written_bytes),
             fetched_bytes: Bytes(reading.fetched_bytes),
             reused_bytes: Bytes(reading.reused_bytes),
             file_count: reading.files,
-            bytes_per_second: Bytes(reading.written_bytes.saturating_mul(1000) / data_ms.max(1)),
-            limit: progress::limit(reading.limit_since(&before)),
+            limit: limit(reading.limit_since(&before)),
             warnings: findings.map(|finding| finding.what.clone()).chain(warnings).collect(),
             after: self.settings.after.unwrap_or(After::Reboot),
         }));
         Ok(())
+    }
+
+    /// The log that the restored node keeps.
+    fn log(&self, meter: &Arc<Meter>) -> Arc<dyn Fn(&Plan) -> String + Send + Sync> {
+        let (teller, meter, before) = (self.teller.clone(), meter.clone(), meter.read());
+        let engine_restarts = self.settings.engine_restarts;
+        Arc::new(move |plan| {
+            let (timeline, lines) = teller.journal();
+            let reading = meter.read();
+            let journal = Journal {
+                written_at: jiff::Timestamp::now(),
+                machine: machine_name(),
+                engine_restarts,
+                timeline,
+                reading,
+                limit: limit(reading.limit_since(&before)),
+                lines,
+            };
+            journal.text(plan)
+        })
     }
 
     fn finish(&mut self, after: After) -> Exit {
@@ -418,6 +445,10 @@ impl Session {
             }
         }
     }
+}
+
+fn machine_name() -> String {
+    linux_io::scan::machine_name(&Roots::live())
 }
 
 fn digest_of(plan: &Plan) -> Hash {

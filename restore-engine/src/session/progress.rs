@@ -9,7 +9,8 @@ use node_model::Bytes;
 use restore_events::{Event, Limit, Progress, Stage};
 
 use super::teller::Teller;
-use crate::data::{Meter, Reading, Work};
+use crate::data::{Meter, Reading};
+use crate::journal::limit;
 
 const EVERY: Duration = Duration::from_millis(500);
 /// Speed and limit are those of about this time.
@@ -87,16 +88,6 @@ fn progress(before: &(Instant, Reading), now: &(Instant, Reading), total: Total)
         eta_ms: (speed > 0).then(|| left.saturating_mul(1000) / speed),
         // The meter's waits are those of fetching and writing.
         limit: if is_verifying { Limit::Unknown } else { limit(now.1.limit_since(&before.1)) },
-    }
-}
-
-/// What workers wait for, in the words of screens.
-pub(super) fn limit(work: Option<Work>) -> Limit {
-    match work {
-        Some(Work::NetworkWait) => Limit::Network,
-        Some(Work::Decode) => Limit::Cpu,
-        Some(Work::Write) => Limit::Disk,
-        None => Limit::Unknown,
     }
 }
 

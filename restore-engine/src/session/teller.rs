@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use restore_events::{Event, LogLevel, Record, Replay, Stage, StageTime};
 
+use crate::journal::Lines;
+
 /// Where events go. Shared by all threads.
 pub(super) struct Teller {
     started: Instant,
@@ -21,14 +23,22 @@ struct State {
     listeners: Vec<Sender<Record>>,
     stage: Option<Stage>,
     timeline: Vec<StageTime>,
+    lines: Lines,
     log: Box<dyn Write + Send>,
 }
 
 impl Teller {
     /// A teller whose clock shows `offset_ms` now, and whose log goes to `log`.
     pub(super) fn new(offset_ms: u64, log: Box<dyn Write + Send>) -> Self {
-        let state =
-            State { seq: 0, replay: Replay::new(), listeners: Vec::new(), stage: None, timeline: Vec::new(), log };
+        let state = State {
+            seq: 0,
+            replay: Replay::new(),
+            listeners: Vec::new(),
+            stage: None,
+            timeline: Vec::new(),
+            lines: Lines::default(),
+            log,
+        };
         Self { started: Instant::now(), offset_ms, state: Mutex::new(state) }
     }
 
@@ -79,6 +89,14 @@ impl Teller {
         self.lock().timeline.clone()
     }
 
+    /// The stages until now, the running one included, and what went on.
+    pub(super) fn journal(&self) -> (Vec<StageTime>, Lines) {
+        let now = self.now_ms();
+        let state = self.lock();
+        let running = state.stage.map(|stage| state.time_of(stage, now));
+        (state.timeline.iter().copied().chain(running).collect(), state.lines.clone())
+    }
+
     /// What a new screen has to know, and everything that is told from now on.
     pub(super) fn attach(&self) -> (Vec<Record>, Receiver<Record>) {
         let (sender, receiver) = channel();
@@ -97,6 +115,7 @@ impl State {
         if let Some(line) = log_line(&event) {
             // A log that cannot be written is no reason to stop a restore.
             let _ = writeln!(self.log, "[{:>6}.{:03}] {line}", now / 1000, now % 1000);
+            self.lines.push(now, &line);
         }
         let record = Record::new(self.seq, now, event);
         self.seq += 1;
@@ -106,12 +125,17 @@ impl State {
 
     fn end_stage(&mut self, now: u64, ok: bool) {
         let Some(stage) = self.stage.take() else { return };
+        self.timeline.push(self.time_of(stage, now));
+        self.tell(now, Event::StageFinished { stage, ok });
+    }
+
+    /// When the running stage began, and now.
+    fn time_of(&self, stage: Stage, now: u64) -> StageTime {
         let started = self.replay.records().into_iter().find_map(|record| match &record.event {
             Event::StageStarted { stage: started } if *started == stage => Some(record.at_ms),
             _ => None,
         });
-        self.timeline.push(StageTime { stage, started_ms: started.unwrap_or(now), finished_ms: now });
-        self.tell(now, Event::StageFinished { stage, ok });
+        StageTime { stage, started_ms: started.unwrap_or(now), finished_ms: now }
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) struct FakeDisk {
 pub(crate) struct FakeDevice {
     pub(crate) made: Option<String>,
     pub(crate) filled: bool,
+    pub(crate) log: Option<String>,
     mounted: Option<bool>,
 }
 
@@ -105,7 +106,11 @@ impl FakeMachine {
             .volumes
             .iter()
             .all(|volume| self.verified.contains(&volume.volume) || is_boot_code(plan, &volume.volume));
-        unmounted && disks && volumes
+        let logged = plan.steps.iter().all(|step| match step {
+            Step::KeepLog { device, path, .. } => self.devices[device].log.as_ref() == Some(path),
+            _ => true,
+        });
+        unmounted && disks && volumes && logged
     }
 
     fn device(&mut self, key: &DeviceKey) -> &mut FakeDevice {
@@ -168,10 +173,19 @@ impl FakeMachine {
                 let device = self.device(device);
                 assert!(*mode == FillMode::Differential || !device.filled, "files would be written over others");
                 device.filled = true;
+                // It was not captured, so a differential restore removes that of an earlier run.
+                device.log = None;
             }
             Step::Adapt(adaptation) => {
                 self.mounted(&adaptation.device, false);
                 assert!(self.device(&adaptation.device).filled, "nothing is there to be adapted");
+            }
+            Step::KeepLog { device, path, .. } => {
+                self.writable(plan, device);
+                self.mounted(device, false);
+                let device = self.device(device);
+                assert!(device.filled, "a log is kept before there is a node to keep it");
+                assert_eq!(device.log.replace(path.clone()), None, "two logs");
             }
             Step::EnsureFallbackLoader { device, .. } => {
                 self.mounted(device, false);
@@ -180,8 +194,10 @@ impl FakeMachine {
             Step::Unmount { device } => {
                 assert!(self.device(device).mounted.take().is_some(), "{device} is not mounted");
             }
-            Step::VerifyFiles { volume, device, .. } => {
+            Step::VerifyFiles { volume, device, added, .. } => {
                 self.mounted(device, true);
+                let log = &self.device(device).log;
+                assert!(log.iter().all(|log| added.contains(log)), "the log would be found as a difference");
                 assert!(self.device(device).filled, "nothing is there to be verified");
                 self.verified.insert(volume.clone());
             }

@@ -5,7 +5,7 @@ mod fstab;
 mod interfaces;
 mod mac;
 
-use node_model::{ConfigFile, DeviceKey, HexBytes, Inventory};
+use node_model::{ConfigFile, DeviceKey, HexBytes, Inventory, NodeSpec, Volume, VolumeKind};
 
 use crate::finding::Finding;
 use crate::intake::Snapshot;
@@ -85,7 +85,7 @@ impl Adaptations {
         if rewritten.lines.is_empty() {
             return;
         }
-        let Some((device, path)) = locate(snapshot, &file.path) else {
+        let Some((device, path)) = locate(snapshot.spec, snapshot.volumes, &file.path) else {
             self.findings.push(Finding::warning(
                 "file-not-captured",
                 format!("{} would have to be changed, but no captured filesystem holds it", file.path),
@@ -109,15 +109,16 @@ impl Adaptations {
 }
 
 /// The captured filesystem that holds a path of the node, and the path from its root.
-pub(crate) fn locate(snapshot: &Snapshot<'_>, path: &str) -> Option<(DeviceKey, String)> {
+pub(crate) fn locate(spec: &NodeSpec, volumes: &[Volume], path: &str) -> Option<(DeviceKey, String)> {
     let below = |target: &str| {
         let rest = path.strip_prefix(target.trim_end_matches('/'))?.strip_prefix('/')?;
         (!rest.is_empty()).then(|| rest.to_owned())
     };
-    let mounts = snapshot.spec.mounts.iter().filter_map(|mount| Some((mount, below(&mount.target)?)));
+    let mounts = spec.mounts.iter().filter_map(|mount| Some((mount, below(&mount.target)?)));
     let (mount, rest) = mounts.max_by_key(|(mount, _)| mount.target.trim_end_matches('/').len())?;
     let device = mount.device.clone()?;
-    snapshot.files_volume(&device).map(|_| (device, rest))
+    let has_files = |volume: &Volume| volume.device == device && matches!(volume.volume, VolumeKind::Files { .. });
+    volumes.iter().any(has_files).then_some((device, rest))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Coverage: everything captured comes back, once, as it was, and nothing else is written.
 
-use node_model::{Content, VolumeKind, VolumeName};
+use node_model::{Content, DeviceKey, VolumeKind, VolumeName};
 
 use super::{Case, Faults};
 use crate::{BootSector, Step};
@@ -17,11 +17,57 @@ pub(super) fn judge(case: &Case<'_>, faults: &mut Faults) {
             if !known || !adaptation.node_path.ends_with(&format!("/{}", adaptation.path)) {
                 faults.add("unknown-file", format!("{} was not captured as the plan says", adaptation.node_path));
             }
-            if adaptation.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            if !is_plain(&adaptation.path) {
                 faults.add("unknown-file", format!("{} is no plain path", adaptation.path));
             }
         }
     }
+    judge_log(case, faults);
+    judge_exceptions(case, faults);
+}
+
+fn is_plain(path: &str) -> bool {
+    !path.split('/').any(|part| matches!(part, "" | "." | ".."))
+}
+
+/// At most one log, where logs are.
+fn judge_log(case: &Case<'_>, faults: &mut Faults) {
+    let logs = case.plan.steps.iter().filter_map(|step| match step {
+        Step::KeepLog { node_path, path, .. } => Some((node_path, path)),
+        _ => None,
+    });
+    for (number, (node_path, path)) in logs.enumerate() {
+        let in_place = node_path.starts_with("/var/log/rerack/") && node_path.ends_with(&format!("/{path}"));
+        if number > 0 || !in_place || !is_plain(path) {
+            faults.add("unknown-file", format!("{node_path} is no place for the log of the restore, or one too many"));
+        }
+    }
+}
+
+/// What is not compared is what the plan itself changes, and the directories on the way there.
+fn judge_exceptions(case: &Case<'_>, faults: &mut Faults) {
+    let changed = |step: &Step, device: &DeviceKey, path: &str| match step {
+        Step::Adapt(adaptation) => adaptation.device == *device && adaptation.path == path,
+        Step::EnsureFallbackLoader { device: esp, copies } => {
+            *esp == *device && copies.iter().any(|copy| leads_to(path, &copy.to))
+        }
+        _ => false,
+    };
+    let new = |step: &Step, on: &DeviceKey, log: &str| matches!(step, Step::KeepLog { device, path, .. } if device == on && leads_to(log, path));
+    for step in &case.plan.steps {
+        let Step::VerifyFiles { device, except, added, .. } = step else { continue };
+        let unfounded = except.iter().find(|path| !case.plan.steps.iter().any(|step| changed(step, device, path)));
+        let unfounded =
+            unfounded.or_else(|| added.iter().find(|path| !case.plan.steps.iter().any(|step| new(step, device, path))));
+        if let Some(path) = unfounded {
+            faults.add("unknown-exception", format!("{path} on {device} is not compared, and no step changes it"));
+        }
+    }
+}
+
+/// Whether `path` is `file` or a directory on the way to it.
+fn leads_to(path: &str, file: &str) -> bool {
+    file.strip_prefix(path).is_some_and(|rest| !path.is_empty() && (rest.is_empty() || rest.starts_with('/')))
 }
 
 fn judge_devices(case: &Case<'_>, faults: &mut Faults) {

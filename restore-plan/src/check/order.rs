@@ -148,6 +148,18 @@ impl<'a> Progress<'a> {
                     wrong("it is not mounted for writing");
                 }
             }
+            Step::KeepLog { device, .. } => {
+                if self.mounted.get(device) != Some(&Mounted::ForWriting) {
+                    wrong("it is not mounted for writing");
+                }
+                let mut volumes = self.plan.volumes.iter().filter(|volume| volume.device == *device);
+                if !volumes.any(|volume| self.filled.contains(&volume.volume)) {
+                    wrong("its filesystem is not restored yet");
+                }
+                if !self.verified.is_empty() {
+                    wrong("it is written after something was read back");
+                }
+            }
             Step::EnsureFallbackLoader { device, .. } => {
                 if self.mounted.get(device) != Some(&Mounted::ForWriting) {
                     wrong("it is not mounted for writing");
