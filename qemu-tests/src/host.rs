@@ -36,3 +36,10 @@ pub(crate) fn finish(name: &str, command: &mut Command) -> Result<String, Error>
 pub(crate) fn has(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
+
+/// Whether the kernel mounts filesystems of this type, if need be with a module.
+pub(crate) fn mounts(fstype: &str) -> bool {
+    let known =
+        || std::fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains(&format!("\t{fstype}\n")));
+    known() || run("modprobe", [fstype]).is_ok() && known()
+}

@@ -3,7 +3,9 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -74,10 +76,69 @@ fn a_node_comes_back_on_a_larger_disk() {
         std::fs::remove_file(at.join("etc/fstab")).unwrap();
     });
     drop(disk);
+    let complaint = bench.rerack(&["compare", NODE, "--image", "new.img", "--skip", "boot-efi"]).complaint(1);
+    assert!(complaint.contains("no volume `boot-efi` to skip") && complaint.contains("disk0-p3"), "{complaint}");
     let except = ["compare", NODE, "--image", "new.img", "--except", "/etc", "--except", "/etc/fstab"];
     let report = bench.rerack(&except).with_code(3);
-    assert!(report.contains("/etc/hostname: content is ") && !report.contains("etc/fstab"), "{report}");
+    assert!(report.contains("/etc/hostname: content is "), "{report}");
+    assert!(report.contains("disk0-p3: /etc/fstab: missing; allowed: named by --except"), "{report}");
     assert!(report.contains("compared: 2 differences, 2 excepted"), "{report}");
+}
+
+#[test]
+fn a_node_keeps_the_log_of_its_restore() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.build_node(Parts::Root);
+    // Its third partition is the filesystem that holds the logs, the only one that was mounted.
+    bench.capture_mounted(3, "/var/log");
+    bench.blank_image("new.img", 200);
+    let digest = plan_onto(&bench, "new.img");
+    bench.rerack(&["restore", NODE, "--target", "new.img", "--confirm", &digest]).with_code(0);
+
+    let disk = Attached::new(&bench.path("new.img"), 512);
+    bench.mounted(&disk.partition(3), "ro", |at| keeps_its_log(at, &digest));
+    drop(disk);
+    let report = bench.rerack(&["compare", NODE, "--image", "new.img"]).with_code(0);
+    assert!(report.contains("compared: 0 differences, 2 excepted"), "{report}");
+    let reason = "should not be there; allowed: the log of the restore";
+    assert!(report.contains(&format!("var-log: /rerack: {reason}")), "{report}");
+    assert!(report.contains(&format!(".log: {reason}")), "one by one, with their reason: {report}");
+
+    // Nothing else may be there, nor may the directory be other than captured.
+    let disk = Attached::new(&bench.path("new.img"), 512);
+    bench.mounted(&disk.partition(3), "rw", |at| std::fs::write(at.join("rerack/other.log"), "").unwrap());
+    drop(disk);
+    let report = bench.rerack(&["compare", NODE, "--image", "new.img"]).with_code(3);
+    assert!(report.contains("var-log: /rerack/other.log: should not be there\n"), "{report}");
+}
+
+/// The node tells what was done to it, to root alone.
+fn keeps_its_log(logs: &Path, digest: &str) {
+    let kept: Vec<_> = std::fs::read_dir(logs.join("rerack")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [log] = &kept[..] else { panic!("one log: {kept:?}") };
+    let status = std::fs::metadata(log).unwrap();
+    assert_eq!((status.mode() & 0o7777, status.uid(), status.gid()), (0o600, 0, 0));
+    let text = std::fs::read_to_string(log).unwrap();
+    let told = [
+        "Restore of web-03, snapshot ",
+        &format!("Plan {digest}\n"),
+        "  disk0 was ",
+        "    is now file ",
+        "What differs from the captured node\n",
+        "because the node keeps the log of its restore\n",
+        "\nTime\n  Layout ",
+        "  Data ",
+        " written, 0 B kept, ",
+        "in each second; limited by: ",
+        "] restoring volume var-log\n",
+        "] keeping the log of this restore as /var/log/rerack/restore-",
+    ];
+    let missing: Vec<_> = told.iter().filter(|told| !text.contains(**told)).collect();
+    assert!(missing.is_empty(), "{missing:?} in:\n{text}");
+    assert!(text.lines().all(|line| line.len() < 400), "it reads well:\n{text}");
 }
 
 /// Reads a figure such as `96 MiB` before `what` in the last line of a restore.
@@ -97,8 +158,8 @@ fn figure(report: &str, what: &str) -> f64 {
 }
 
 /// Starts a restore and kills it by SIGKILL when it has written about `bytes`, while it restores files.
-fn kill_while_restoring(bench: &Bench, target: &str, digest: &str, bytes: u64) {
-    let mut command = bench.command(&["restore", NODE, "--target", target, "--confirm", digest]);
+fn kill_while_restoring(bench: &Bench, arguments: &[&str], bytes: u64) {
+    let mut command = bench.command(arguments);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.starts_with("restor")), "it comes to the files");
@@ -126,13 +187,17 @@ fn fault_03_a_killed_restore_cannot_be_booted_and_goes_on_where_it_was() {
     let bench = Bench::with_snapshot_of(Parts::RootWithMuch);
     bench.blank_image("new.img", 250);
     let digest = plan_onto(&bench, "new.img");
-    kill_while_restoring(&bench, "new.img", &digest, 40 << 20);
-    assert!(read_at(&bench.path("new.img"), 0, 512) == [0; 512], "no firmware starts from this disk");
-
-    let resume = ["restore", NODE, "--target", "new.img", "--confirm", &digest, "--resume"];
+    let first = ["restore", NODE, "--target", "new.img", "--confirm", &digest];
+    let resume = [&first[..], &["--resume"]].concat();
+    // Early, in the middle and late: each time it writes the rest only, of 96 MiB in all.
+    for (arguments, mebibytes) in [(&first[..], 2), (&resume, 30), (&resume, 30)] {
+        kill_while_restoring(&bench, arguments, mebibytes << 20);
+        assert!(read_at(&bench.path("new.img"), 0, 512) == [0; 512], "no firmware starts from this disk");
+    }
+    // The same consent holds until it is done: the digest is the first run's.
     let report = bench.rerack(&resume).with_code(0);
-    assert!(figure(&report, "kept") >= (16 << 20) as f64, "{report}");
-    assert!(figure(&report, "read from the repository") <= (80 << 20) as f64, "of 96 MiB: {report}");
+    assert!(figure(&report, "kept") >= (40 << 20) as f64, "{report}");
+    assert!(figure(&report, "read from the repository") <= (56 << 20) as f64, "of 96 MiB: {report}");
     compare(&bench, "new.img", 1);
     assert_eq!(table(&bench, "new.img"), table(&bench, "node.img"));
     assert_eq!(read_at(&bench.path("new.img"), 0, 440), read_at(&bench.path("node.img"), 0, 440), "boot code");

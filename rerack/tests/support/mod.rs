@@ -123,11 +123,29 @@ impl Bench {
 
     /// Captures `node.img` through a server on a loopback port, and returns what the command prints.
     pub fn capture(&self) -> String {
+        self.capture_by(|_, arguments| self.command(arguments))
+    }
+
+    /// The same while one of its filesystems is mounted where nobody else sees it.
+    pub fn capture_mounted(&self, partition: u32, at: &str) -> String {
+        self.capture_by(|disk, arguments| {
+            let mut command = Command::new("unshare");
+            let script = "mount \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+            command.args(["--mount", "--propagation", "private", "sh", "-euc", script, "sh"]);
+            command.args([&disk.partition(partition), at]);
+            let rerack = self.command(arguments);
+            command.arg(rerack.get_program()).args(rerack.get_args());
+            command.current_dir(self.directory.path()).stdin(Stdio::null());
+            command
+        })
+    }
+
+    fn capture_by(&self, command: impl FnOnce(&Attached, &[&str]) -> Command) -> String {
         let server = Served::start(self);
         self.add_node(&server);
         let disk = Attached::new(&self.path("node.img"), 512);
         let arguments = ["capture", "--node-file", "node.json", "--server", &server.url, "--disk", &disk.device];
-        self.rerack(&arguments).with_code(0)
+        Ended::new(command(&disk, &arguments).output().unwrap()).with_code(0)
     }
 
     /// Writes the node's file, if there is none.
