@@ -38,8 +38,6 @@ impl Lines {
 /// What the log says besides the plan.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// When the log was written.
-    pub written_at: Timestamp,
     /// The machine, in words.
     pub machine: String,
     /// How often the engine had begun before on this boot.
@@ -55,7 +53,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The log as text.
+    /// The log as text, with the time of day that it is now.
     pub fn text(&self, plan: &Plan) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -64,7 +62,9 @@ impl Journal {
     }
 
     fn write(&self, out: &mut String, plan: &Plan) -> fmt::Result {
-        let at = Timestamp::from_second(self.written_at.as_second()).unwrap_or(self.written_at);
+        let now = Timestamp::now();
+        // To the second: nobody reads more of it.
+        let at = Timestamp::from_second(now.as_second()).unwrap_or(now);
         writeln!(out, "Restore of {}, snapshot {}", plan.source.node, plan.source.snapshot)?;
         writeln!(out, "Written {at} by rerack {} on {}", env!("CARGO_PKG_VERSION"), self.machine)?;
         if self.engine_restarts > 0 {

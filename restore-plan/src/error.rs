@@ -102,7 +102,7 @@ pub enum PlanError {
         /// What would make it eligible.
         hint: String,
         /// What overrules it, if anything does.
-        overruled_by: Option<Override>,
+        overruled_by: Option<Box<Override>>,
     },
     /// No disk of this machine can take a captured disk's place.
     #[error("no disk of this machine can take the place of {old}; it has:{candidates}")]
@@ -188,7 +188,7 @@ impl PlanError {
         match self {
             Self::NothingCaptured { device, .. } => Some(Override::AcceptLoss(device.clone())),
             Self::NoCandidate { key, .. } | Self::Ambiguous { key, .. } => Some(Override::Map(key.clone())),
-            Self::NotEligible { overruled_by, .. } => overruled_by.clone(),
+            Self::NotEligible { overruled_by, .. } => overruled_by.as_deref().cloned(),
             _ => None,
         }
     }

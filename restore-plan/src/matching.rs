@@ -234,7 +234,7 @@ impl<'a> Chooser<'a, '_> {
 }
 
 fn not_eligible(disk: &InventoryDisk, Refusal { reason, hint, overruled_by }: Refusal) -> PlanError {
-    PlanError::NotEligible { disk: describe(disk), reason, hint, overruled_by }
+    PlanError::NotEligible { disk: describe(disk), reason, hint, overruled_by: overruled_by.map(Box::new) }
 }
 
 fn exact_size<'a>(captured: &CapturedDisk<'_>, candidates: &[&'a InventoryDisk]) -> Vec<&'a InventoryDisk> {

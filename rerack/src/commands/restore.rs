@@ -213,7 +213,6 @@ impl Story {
     fn journal(&self, reading: Reading) -> Journal {
         let told = self.told();
         Journal {
-            written_at: jiff::Timestamp::now(),
             machine: linux_io::scan::machine_name(&linux_io::Roots::live()),
             engine_restarts: 0,
             timeline: told.timeline.until(self.now_ms()),

@@ -244,7 +244,7 @@ mod tests {
             disk: "sdb".to_owned(),
             reason: "it bears a signature".to_owned(),
             hint: "use another disk".to_owned(),
-            overruled_by: Some(Override::EraseForeign(leave.clone())),
+            overruled_by: Some(Box::new(Override::EraseForeign(leave.clone()))),
         };
         let hint = planning_hint(&refused.into());
         let option = hint.split('`').nth(1).unwrap().strip_prefix("--erase-foreign ").unwrap();

@@ -421,7 +421,6 @@ impl Session {
             let (timeline, lines) = teller.journal();
             let reading = meter.read();
             let journal = Journal {
-                written_at: jiff::Timestamp::now(),
                 machine: machine_name(),
                 engine_restarts,
                 timeline,
