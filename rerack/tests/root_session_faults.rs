@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use restore_events::{Command, Event, LogLevel, Outcome};
+use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind};
 use serde_json::{Value, json};
 use support::engine::Engine;
 use support::{Attached, Bench, NODE, Parts, Served, can_run, damage, read_at};
@@ -150,4 +150,54 @@ fn fault_24_where_nobody_sits_a_damaged_pack_is_tried_again_until_it_is_mended()
     assert_eq!(engine.result().outcome, Outcome::Restored, "by itself, and under the consent that was given");
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
     came_back(&bench, disk, &node_image);
+}
+
+#[test]
+fn fault_03_an_engine_killed_early_midway_and_late_goes_on_without_a_word_from_anybody() {
+    if !can_run() {
+        return;
+    }
+    for alone in [json!({}), json!({ "unattended": true, "erase": "blank" })] {
+        let is_alone = alone.get("unattended").is_some();
+        let (bench, disk) = lost_node();
+        let node_image = bench.sha256("node.img");
+        let server = Served::start(&bench);
+        let told = if is_alone { settings(&bench, &server, alone) } else { json!({}) };
+        let mut engine = Engine::start(&bench, &disk.device, told.clone());
+        if !is_alone {
+            introduce(&mut engine, &server.url, &bench.arm("1h"));
+        }
+        // Each engine reads what it keeps and writes the rest, of 96 MiB in all.
+        for mebibytes in [2, 40, 80] {
+            engine.kill_among_the_data(mebibytes << 20);
+            assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
+            // As PID 1 does: the same settings, whatever was typed.
+            engine = Engine::start(&bench, &disk.device, told.clone());
+        }
+        let report = engine.result();
+        assert_eq!(report.outcome, Outcome::Restored);
+        assert!(report.reused_bytes.get() > 40 << 20, "what was right is kept: {report:?}");
+        assert!(report.fetched_bytes.get() < 60 << 20, "only the rest is fetched again: {report:?}");
+        assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
+        let left = fs::read_dir(bench.path("engine")).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("access")).collect();
+        assert!(left.is_empty(), "what let it in is forgotten when it is done: {left:?}");
+        came_back(&bench, disk, &node_image);
+    }
+}
+
+/// Answers everything until the restore begins, as somebody at the console does.
+fn introduce(engine: &mut Engine, url: &str, code: &str) {
+    let server = engine.asks("Server address");
+    engine.type_text(&server, url);
+    let question = engine.asks("Restore code");
+    engine.type_text(&question, code);
+    for title in ["Node", "Snapshot"] {
+        let question = engine.asks(title);
+        let (QuestionKind::Node { choices, .. } | QuestionKind::Snapshot { choices, .. }) = &question.ask else {
+            panic!("nothing to choose: {question:?}");
+        };
+        engine.answer(&question, Answer::Choice(choices[0].key.clone()));
+    }
+    engine.consent();
 }

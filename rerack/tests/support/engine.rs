@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use restore_engine::session::{Session, Settings};
 use restore_events::{
     Answer, Command, CommandLine, DiskConfirmation, Event, LineReader, PlanConsent, Question, QuestionKind, Record,
-    RestoreReport, Secret, Trouble, encode,
+    RestoreReport, Secret, Stage, Trouble, encode,
 };
 use serde_json::{Value, json};
 
@@ -190,6 +190,33 @@ impl Engine {
     /// How the engine ended.
     pub fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
+    }
+
+    /// Kills it when it has read and written this many bytes since the data began. It must come that far without
+    /// asking anybody.
+    #[track_caller]
+    pub fn kill_among_the_data(&mut self, bytes: u64) {
+        self.wait("the data", |event| match event {
+            Event::StageStarted { stage: Stage::Data } => Some(()),
+            Event::Question(question) => panic!("it asks: {question:?}"),
+            Event::Trouble(trouble) => panic!("a trouble: {trouble:?}"),
+            _ => None,
+        });
+        let counters = format!("/proc/{}/io", self.child.id());
+        let moved = || {
+            let text = fs::read_to_string(&counters).unwrap();
+            let counted = text.lines().filter_map(|line| line.split_once("char: "));
+            counted.map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let (from, deadline) = (moved(), Instant::now() + PATIENCE);
+        while moved() < from + bytes {
+            assert!(Instant::now() < deadline, "{} bytes after {PATIENCE:?}", moved() - from);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.kill();
+        let log = self.log();
+        let stage = log.lines().rfind(|line| line.contains("] stage "));
+        assert!(stage.is_some_and(|line| line.ends_with("stage Data begins")), "it was killed among the data: {log}");
     }
 
     pub fn kill(&mut self) {
