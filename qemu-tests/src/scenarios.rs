@@ -7,6 +7,7 @@ use crate::{Error, Lab, host};
 mod boot;
 mod demo;
 mod devices;
+mod killed;
 mod restore;
 
 pub use demo::demo;
@@ -110,6 +111,20 @@ pub fn all() -> Vec<Scenario> {
             needs: NODE_TOOLS,
             always: true,
             play: restore::killed_in_data,
+        },
+        Scenario {
+            name: "engine-killed",
+            about: "the engine is killed early, midway and late in the data, and goes on without being asked to",
+            needs: NODE_TOOLS,
+            always: true,
+            play: killed::interactive,
+        },
+        Scenario {
+            name: "engine-killed-unattended",
+            about: "the same where nobody sits",
+            needs: NODE_TOOLS,
+            always: false,
+            play: killed::unattended,
         },
         Scenario {
             name: "no-consent",

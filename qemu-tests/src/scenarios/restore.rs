@@ -1,5 +1,6 @@
 //! The whole way: a node is captured, lost, and comes back on another machine.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub(super) struct Lost {
     pub(super) iso: PathBuf,
     /// What the node said of itself before it was lost.
     before: Portrait,
+    /// Restore codes: none of them may be found on a restored node.
+    codes: RefCell<Vec<String>>,
 }
 
 /// When a restored node's kernel spoke and when one could log in, since power-on.
@@ -74,13 +77,13 @@ impl Lost {
         let node = Node::prepare(lab, recipe)?;
         if let Some(before) = known(&captured) {
             let server = BundleServer::start(programs, &directory)?;
-            return Ok(Self { node, server, iso, before });
+            return Ok(Self { node, server, iso, before, codes: RefCell::default() });
         }
         remove(&directory)?;
         let server = BundleServer::start(programs, &directory)?;
         let before = capture(lab, programs, &server, &node, &name)?;
         captured.push((name, before.clone()));
-        Ok(Self { node, server, iso, before })
+        Ok(Self { node, server, iso, before, codes: RefCell::default() })
     }
 
     /// The node's name.
@@ -90,7 +93,21 @@ impl Lost {
 
     /// Arms the node's restore and returns the code.
     pub(super) fn arm(&self) -> Result<String, Error> {
-        self.server.arm(self.name())
+        let code = self.server.arm(self.name())?;
+        self.codes.borrow_mut().push(code.clone());
+        Ok(code)
+    }
+
+    /// Kernel and initramfs of the boot image, as a network boot would get them.
+    pub(super) fn network_boot(&self, lab: &Lab) -> Result<BootFiles, Error> {
+        let (kernel, initrd) = (lab.run_dir().join("netboot.kernel"), lab.run_dir().join("netboot.initramfs"));
+        remove(&kernel)?;
+        remove(&initrd)?;
+        let mut extract = std::process::Command::new("xorriso");
+        extract.args(["-osirrox", "on", "-indev"]).arg(&self.iso);
+        extract.args(["-extract", "/boot/vmlinuz"]).arg(&kernel).args(["-extract", "/boot/initramfs"]).arg(&initrd);
+        host::finish("xorriso", &mut extract)?;
+        Ok(BootFiles { kernel, initrd: Some(initrd) })
     }
 
     /// The machine that takes the node's place: another disk, another network card.
@@ -121,9 +138,23 @@ impl Lost {
         guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?;
         let after = Portrait::take(&mut guest)?;
         guest.expect("ip -4 -o address show | grep -q 10.0.2.15", COMMAND_TIMEOUT)?;
+        self.kept_its_log(&mut guest)?;
         guest.power_off(BOOT_TIMEOUT)?;
         self.before.compare(&after)?;
         Ok(Boot { kernel, login })
+    }
+
+    /// The log of the restore is on the node, for root alone, and holds no secret.
+    fn kept_its_log(&self, guest: &mut Guest<'_>) -> Result<(), Error> {
+        let owned = guest.expect("stat -c '%a %U:%G' /var/log/rerack/restore-*.log", COMMAND_TIMEOUT)?;
+        if owned != "600 root:root" {
+            return Err(Error::Unexpected(format!("the log of the restore is {owned}")));
+        }
+        guest.expect("grep -q '^Restore of ' /var/log/rerack/restore-*.log", COMMAND_TIMEOUT)?;
+        for code in &*self.codes.borrow() {
+            guest.expect(&format!("! grep -rqi {code} /var/log/rerack"), COMMAND_TIMEOUT)?;
+        }
+        Ok(())
     }
 
     /// The replacement with its disk as the restore left it.
@@ -287,13 +318,7 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small_uefi())?;
     let code = lost.arm()?;
-    let (kernel, initrd) = (lab.run_dir().join("netboot.kernel"), lab.run_dir().join("netboot.initramfs"));
-    remove(&kernel)?;
-    remove(&initrd)?;
-    let mut extract = std::process::Command::new("xorriso");
-    extract.args(["-osirrox", "on", "-indev"]).arg(&lost.iso);
-    extract.args(["-extract", "/boot/vmlinuz"]).arg(&kernel).args(["-extract", "/boot/initramfs"]).arg(&initrd);
-    host::finish("xorriso", &mut extract)?;
+    let files = lost.network_boot(lab)?;
     let arguments = format!(
         "console=ttyS0,115200 rerack.server={} rerack.code={code} rerack.unattended rerack.erase=blank",
         lost.server.url()
@@ -301,7 +326,6 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     let variables = lab.run_dir().join("new-uefi.own.fd");
     remove(&variables)?;
     let (machine, disk) = lost.replacement(lab, "new-uefi")?;
-    let files = BootFiles { kernel, initrd: Some(initrd) };
     let mut vm = machine.ovmf_vars(&variables).kernel(&files, &arguments).start()?;
     wait_restored(&mut vm, BOOT_TIMEOUT + RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
