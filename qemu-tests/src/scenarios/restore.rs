@@ -381,7 +381,9 @@ pub(super) fn no_consent(lab: &Lab) -> Result<Outcome, Error> {
     vm.type_line(&lost.server.url())?;
     vm.wait_for_screen("Restore code", SCREEN_TIMEOUT)?;
     vm.type_line(&wrong)?;
-    vm.wait_for_screen("! ", SCREEN_TIMEOUT)?;
+    vm.wait_for_screen("no node is armed with this restore", SCREEN_TIMEOUT)?;
+    // The mistyped code stays to be corrected; Ctrl-U clears it.
+    vm.type_text("\u{15}")?;
     vm.type_line(&code)?;
     vm.wait_for_screen("Which node is this machine to become?", SCREEN_TIMEOUT)?;
     vm.type_line("")?;
