@@ -244,3 +244,47 @@ async fn the_secret_of_a_code_is_not_sent_to_a_server_that_the_code_does_not_fit
     let request = server_api::OpenRequest { secret: code.reveal_secret(), machine: machine(1) };
     assert!(!format!("{request:?}").contains(&code.reveal_secret()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_takes_over_when_one_is_gone_for_the_time_being() {
+    let busy = Arc::new(AtomicUsize::new(0));
+    let asked = busy.clone();
+    let away = get(async move || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        StatusCode::SERVICE_UNAVAILABLE.into_response()
+    });
+    let path = "/v1/nodes/web-03/snapshots";
+    let leaving = stub(&root(), hello_of(&root()).route(path, away)).await;
+    let refusing = |status: StatusCode| {
+        let list = get(async move || (status, r#"{"error": "unauthorized", "message": "no"}"#).into_response());
+        Router::new().route(path, list)
+    };
+    let there = {
+        let list = get(async || axum::Json(serde_json::json!({ "node": "web-03", "snapshots": [] })));
+        // It answers its greeting last, so that it is not the one that is asked first.
+        let hello =
+            hello_of(&root()).layer(axum::middleware::from_fn(async |request, next: axum::middleware::Next| {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                next.run(request).await
+            }));
+        stub(&root(), hello.merge(Router::new().route(path, list))).await
+    };
+    let pin = Pin::Fingerprint(root().id());
+    let token = || NodeSecret::from_bytes([7; 32]).bearer_token();
+    let connection = Connection::open(&[leaving.clone(), there.clone()], &pin, patience()).await.unwrap();
+    assert_eq!(connection.server(), &leaving);
+    let client = connection.as_node("web-03".parse().unwrap(), token());
+    for _ in 0..3 {
+        client.reader().snapshots().await.unwrap();
+    }
+    assert_eq!(busy.load(Ordering::Relaxed), 1, "who took over is asked from then on");
+    assert_eq!(connection.server(), &there);
+
+    // A refusal is an answer: nobody else is asked.
+    let strict = stub(&root(), hello_of(&root()).merge(refusing(StatusCode::UNAUTHORIZED))).await;
+    let connection = Connection::open(&[strict.clone(), there], &pin, patience()).await.unwrap();
+    assert_eq!(connection.server(), &strict);
+    let client = connection.as_node("web-03".parse().unwrap(), token());
+    let refused = client.reader().snapshots().await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { status: 401, .. }), "{refused:?}");
+}

@@ -1,6 +1,7 @@
 //! Finding a server and making sure that it is the right one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bundle::code::RestoreCode;
@@ -34,12 +35,14 @@ struct Inner {
     transport: Transport,
     /// Those that answered well, the first to do so first.
     servers: Vec<ServerUrl>,
+    /// Which of them is asked first: the last that answered.
+    turn: AtomicUsize,
     root: PublicKey,
 }
 
 impl Connection {
-    /// Asks all servers together. The first that answers well is used for everything but bulk reads; others that
-    /// answer well soon after it are used for those too.
+    /// Asks all servers together. The first that answers well is used for everything but bulk reads, until it fails
+    /// for the time being; others that answer well soon after it then take its place, and are used for those too.
     ///
     /// # Errors
     /// With one server its error, with several [`ClientError::NoneUsable`] of all.
@@ -81,15 +84,15 @@ impl Connection {
         // Who takes longer is not worth waiting for.
         let _ = tokio::time::timeout(OTHERS_WAIT, others).await;
         drop(asked);
-        Ok(Self { inner: Arc::new(Inner { transport, servers: usable, root }) })
+        Ok(Self { inner: Arc::new(Inner { transport, servers: usable, turn: AtomicUsize::new(0), root }) })
     }
 
-    /// The server used for everything but bulk reads.
+    /// The server used for everything but bulk reads now.
     pub fn server(&self) -> &ServerUrl {
-        &self.inner.servers[0]
+        &self.inner.servers[self.inner.turn.load(Ordering::Relaxed)]
     }
 
-    /// All servers that answered well, [`Connection::server`] first. Bulk reads may be asked of any.
+    /// All servers that answered well, the first to do so first. Bulk reads may be asked of any.
     pub fn servers(&self) -> &[ServerUrl] {
         &self.inner.servers
     }
@@ -122,7 +125,22 @@ impl Connection {
     }
 
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Answer, ClientError> {
-        self.send_to(self.server(), request).await
+        let servers = &self.inner.servers;
+        let first = self.inner.turn.load(Ordering::Relaxed);
+        let mut answer = self.send_to(&servers[first], request.clone()).await;
+        for next in (1..servers.len()).map(|step| (first + step) % servers.len()) {
+            match &answer {
+                Err(error) if error.is_transient() => tracing::warn!(%error, "another server is asked"),
+                _ => break,
+            }
+            let other = self.send_to(&servers[next], request.clone()).await;
+            if other.is_ok() {
+                self.inner.turn.store(next, Ordering::Relaxed);
+                answer = other;
+            }
+        }
+        // Where none answers, the error is that of the server that did until now.
+        answer
     }
 
     pub(super) async fn send_to(&self, server: &ServerUrl, request: Request<'_>) -> Result<Answer, ClientError> {

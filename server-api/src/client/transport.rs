@@ -37,6 +37,7 @@ impl Default for Patience {
 }
 
 /// A request before it is sent.
+#[derive(Clone)]
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) path: String,
