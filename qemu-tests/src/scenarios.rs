@@ -107,7 +107,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "killed-in-data",
-            about: "a machine loses power in the data phase, and the next start finishes the restore",
+            about: "a machine loses power early and late in the data; each next start goes on with the restore",
             needs: NODE_TOOLS,
             always: true,
             play: restore::killed_in_data,

@@ -337,7 +337,8 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
-/// The machine loses power in the data phase; the next start finishes what was begun, under the same consent.
+/// The machine loses power early in the data phase, and again late; each next start goes on with what was begun, under
+/// the same consent.
 pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
     let programs = match programs() {
         Ok(programs) => programs,
@@ -350,18 +351,30 @@ pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
     introduce(&mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
     consent(&mut vm)?;
-    vm.wait_for_screen("files - ", RESTORE_TIMEOUT)?;
-    vm.kill()?;
-    // Half restored: firmware finds nothing to start on the disk and goes on to the disc. The code is asked for again,
-    // because a machine that lost power remembers nothing; node, snapshot and consent are the claim's.
-    let mut vm = lost.restored(lab, "new-killed-again", &disk).cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    let_in(&mut vm, &lost.server.url(), &code)?;
+    for percent in [1, 60] {
+        let is_far_enough = |screen: &str| data_percent(screen).is_some_and(|at| at >= percent);
+        vm.console().wait_until(&format!("{percent} % of the data"), RESTORE_TIMEOUT, is_far_enough)?;
+        println!("        power lost at {} % of the data", data_percent(&vm.screen()).unwrap_or_default());
+        vm.kill()?;
+        // Half restored: firmware finds nothing to start on the disk and goes on to the disc. The code is asked for
+        // again, because a machine that lost power remembers nothing; node, snapshot and consent are the claim's.
+        let again = lost.restored(lab, &format!("new-killed-at-{percent}"), &disk);
+        vm = again.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
+        let_in(&mut vm, &lost.server.url(), &code)?;
+    }
     wait_restored(&mut vm, RESTORE_TIMEOUT)?;
     println!("{}", indent(&vm.screen()));
     vm.wait_off(BOOT_TIMEOUT)?;
     lost.equals_snapshot(&disk)?;
     lost.comes_back(lost.restored(lab, "back-killed", &disk))?;
     Ok(Outcome::Passed)
+}
+
+/// How far the data stage is, as the screen shows it.
+fn data_percent(screen: &str) -> Option<u32> {
+    let is_running = screen.contains("[>>] Data");
+    let percent = || screen.split_whitespace().find_map(|word| word.strip_suffix('%')?.parse().ok());
+    is_running.then(percent).flatten()
 }
 
 /// A wrong code, an empty Enter, a wrong serial number: nothing is written.
@@ -402,4 +415,17 @@ pub(super) fn no_consent(lab: &Lab) -> Result<Outcome, Error> {
 
 pub(super) fn indent(screen: &str) -> String {
     screen.lines().map(|line| format!("        {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_the_data_is_is_read_from_its_stage_alone() {
+        let screen = "| [>>] Data         28.5 s |\n| [######...]  99%  |";
+        assert_eq!(data_percent(screen), Some(99));
+        assert_eq!(data_percent(&screen.replace("Data", "Verify")), None);
+        assert_eq!(data_percent("| [>>] Data 1 s |"), None);
+    }
 }
