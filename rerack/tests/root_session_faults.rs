@@ -201,3 +201,33 @@ fn introduce(engine: &mut Engine, url: &str, code: &str) {
     }
     engine.consent();
 }
+
+#[test]
+fn a_server_lost_at_the_very_end_still_hears_that_it_is_done() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::Root);
+    bench.blank_image("new.img", 250);
+    let disk = Attached::without_partitions(&bench.path("new.img"), 512);
+    let server = Served::start(&bench);
+    let alone = json!({ "unattended": true, "erase": "blank" });
+    let mut engine = Engine::start(&bench, &disk.device, settings(&bench, &server, alone));
+    // The last write needs the boot code from the server, which is waited for.
+    engine.wait("the last write", |event| match event {
+        Event::Log { text, .. } if text == "making disk0 bootable" => Some(()),
+        Event::Trouble(trouble) => panic!("it gave up: {trouble:?}"),
+        _ => None,
+    });
+    let address = server.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    let server = Served::start_at(&bench, address);
+    // Lost once more, when all that is left is to say that it is done.
+    assert_eq!(engine.result().outcome, Outcome::Restored);
+    server.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    let _server = Served::start_at(&bench, address);
+    assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
+    let arms = bench.rerack(&["arms"]).with_code(0);
+    assert!(arms.contains("done"), "the code is burnt: {arms}");
+}

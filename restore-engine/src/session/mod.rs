@@ -3,6 +3,7 @@
 mod ask;
 mod choose;
 mod connect;
+mod done;
 mod memory;
 mod narrow;
 mod progress;
@@ -232,10 +233,7 @@ impl Session {
             self.desk.warn(format!("should the engine fail, it will ask for the server and the code again: {error}"));
         }
         self.carry_out(&consented, proven, source)?;
-        let digest = digest_of(consented.plan());
-        if let Err(error) = self.runtime.block_on(client.done(digest)) {
-            self.desk.warn(format!("the server does not know that the restore is done: {}", chain(&error)));
-        }
+        self.tell_done(&client, digest_of(consented.plan()));
         if let Err(error) = self.memory.forget() {
             self.desk.warn(format!("the used restore code stays in this machine's memory: {error}"));
         }
