@@ -98,7 +98,7 @@ impl Arm {
             return Err(ArmRefusal::NoIdentity);
         }
         match &self.machine {
-            Some(bound) if !is_same_machine(bound, machine) => Err(ArmRefusal::OtherMachine),
+            Some(bound) if !bound.is_surely_same_machine(machine) => Err(ArmRefusal::OtherMachine),
             Some(_) => Ok(()),
             None => {
                 self.machine = Some(machine.clone());
@@ -185,13 +185,6 @@ impl ClaimedPlan {
     fn is_same(&self, other: &Self) -> bool {
         self.plan_digest == other.plan_digest && self.snapshot == other.snapshot && self.disks == other.disks
     }
-}
-
-/// Stricter than [`MachineIdentity::is_same_machine`]: firmware of one make may give every board the same UUID, so
-/// where both know their network addresses, one must be shared too.
-fn is_same_machine(bound: &MachineIdentity, machine: &MachineIdentity) -> bool {
-    let shares_address = bound.macs.iter().any(|mac| machine.macs.contains(mac));
-    bound.is_same_machine(machine) && (shares_address || bound.macs.is_empty() || machine.macs.is_empty())
 }
 
 impl ArmState {

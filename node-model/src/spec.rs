@@ -53,6 +53,13 @@ impl MachineIdentity {
             _ => self.macs.iter().any(|mac| other.macs.contains(mac)),
         }
     }
+
+    /// Stricter than [`Self::is_same_machine`], for whatever may erase something: firmware of one make may give every
+    /// board the same UUID, so where both know their network addresses, one must be shared too.
+    pub fn is_surely_same_machine(&self, other: &Self) -> bool {
+        let shares_address = self.macs.iter().any(|mac| other.macs.contains(mac));
+        self.is_same_machine(other) && (shares_address || self.macs.is_empty() || other.macs.is_empty())
+    }
 }
 
 /// Which system a node ran.
@@ -106,4 +113,28 @@ pub struct Mount {
     pub fstype: String,
     /// Options as the mount table lists them.
     pub options: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(system_uuid: Option<&str>, macs: &[&str]) -> MachineIdentity {
+        let macs = macs.iter().map(|mac| mac.parse().unwrap()).collect();
+        MachineIdentity { system_uuid: system_uuid.map(str::to_owned), macs, ..MachineIdentity::default() }
+    }
+
+    #[test]
+    fn boards_that_share_a_uuid_are_told_apart_by_their_addresses_before_anything_is_erased() {
+        let board = Some("03000200-0400-0500-0006-000700080009");
+        let (one, other) = ("52:54:00:00:00:01", "52:54:00:00:00:02");
+        let recorded = machine(board, &[one]);
+        assert!(recorded.is_same_machine(&machine(board, &[other])), "the weak test takes them for one");
+        assert!(!recorded.is_surely_same_machine(&machine(board, &[other])));
+        assert!(recorded.is_surely_same_machine(&machine(board, &[one, other])));
+        assert!(recorded.is_surely_same_machine(&machine(board, &[])), "its addresses are not known");
+        assert!(recorded.is_surely_same_machine(&machine(None, &[one])));
+        assert!(!recorded.is_surely_same_machine(&machine(Some("another"), &[one])));
+        assert!(!machine(None, &[]).is_surely_same_machine(&machine(None, &[])), "nothing is known of either");
+    }
 }

@@ -279,6 +279,7 @@ fn a_machine_without_a_person_erases_only_what_it_was_told_to() {
     for (case, erase) in [
         ("no word of what may be erased", Value::Null),
         ("only blank disks", json!("blank")),
+        ("only the recorded machine's own disks", json!("identity")),
         ("only under another plan", json!(format!("plan:{}", "0".repeat(64)))),
     ] {
         let trouble = lab.engine(json!({ "code": code, "unattended": true, "erase": erase })).trouble();

@@ -310,7 +310,7 @@ impl Session {
                     "add rerack.erase=identity, blank or plan:DIGEST; no disk was written",
                 ));
             };
-            let recorded = inventory.identity.is_same_machine(&proven.snapshot.manifest().spec.identity);
+            let recorded = inventory.identity.is_surely_same_machine(&proven.snapshot.manifest().spec.identity);
             erase.allows(&plan, recorded, inventory, false).map_err(|why| {
                 Stop::trouble("Nothing may be erased", why, "change rerack.erase=, or restore at the console")
             })?;
