@@ -60,7 +60,7 @@ fn no_command_is_missing_here() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 9] = [
         &[],
         &["frobnicate"],
         &["restore"],
@@ -68,6 +68,7 @@ fn wrong_usage_ends_with_2() {
         &["restore", "Not A Name", "--dir", "repo", "--target", "new.img"],
         &["restore", "web-03", "--dir", "repo", "--target", "new.img", "--sector-size", "520"],
         &["arm", "web-03", "--dir", "repo", "--valid", "1y"],
+        &["plan", "web-03", "--dir", "repo"],
         &["plan", "web-03", "--dir", "repo", "--inventory", "a.json", "--target", "new.img"],
     ];
     for arguments in wrong {

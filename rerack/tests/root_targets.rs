@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use node_model::{Bytes, DiskIdentity, Inventory, InventoryDisk, SectorSize, Transport};
 use serde_json::Value;
 
 use support::{Attached, Bench, Ended, MountedHere, NODE, Parts, can_run, read_at, sfdisk, tool, write_at};
@@ -208,9 +209,53 @@ fn programs_read_what_every_command_found() {
     assert_eq!(different["differences"][0]["path"], "etc/hostname", "{different}");
     assert_eq!(different["differences"][0]["what"], "content", "{different}");
 
+    assert_eq!(bench.rerack(&["arms"]).with_code(0), "no arms\n", "having none is no fault");
     let armed = json(bench.rerack(&["arm", NODE, "--json"]));
     assert_eq!(armed["code"].as_str().unwrap().len(), "XXXX-XXXX-XXXX-XXXX-XXXX".len());
     assert_eq!(json(bench.rerack(&["arms", "--json"]))[0]["id"], armed["arm"]);
+}
+
+#[test]
+fn a_plan_is_made_for_the_machine_that_a_file_describes() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::Root);
+    let mut machine: Inventory = serde_json::from_value(json(bench.rerack(&["inventory", "--json"]))).unwrap();
+    machine.disks = vec![InventoryDisk {
+        identity: DiskIdentity {
+            wwn: None,
+            nguid: None,
+            eui64: None,
+            serial: Some("ELSEWHERE1".to_owned()),
+            backing: None,
+            model: None,
+            transport: Transport::Scsi,
+            size_bytes: Bytes::gib(1),
+        },
+        kernel_name: "sdq".to_owned(),
+        bus_path: Some("pci-0000:00:02.0".to_owned()),
+        sector_size_bytes: SectorSize::B512,
+        removable: false,
+        read_only: false,
+        boot_medium: false,
+        held_by: Vec::new(),
+        signatures: Vec::new(),
+        named_explicitly: false,
+    }];
+    let describe = |machine: &Inventory| {
+        fs::write(bench.path("machine.json"), serde_json::to_vec(machine).unwrap()).unwrap();
+    };
+    describe(&machine);
+    let plan = json(bench.rerack(&["plan", NODE, "--inventory", "machine.json", "--json"]));
+    let plan: restore_plan::Plan = serde_json::from_value(plan).unwrap();
+    let serials: Vec<_> = plan.targets.iter().map(|target| target.identity.serial.as_deref()).collect();
+    assert_eq!(serials, [Some("ELSEWHERE1")], "the file's disk, which this machine has not");
+
+    machine.disks[0].identity.size_bytes = Bytes::mib(64);
+    describe(&machine);
+    let refused = bench.rerack(&["plan", NODE, "--inventory", "machine.json"]).complaint(1);
+    assert!(refused.contains("ELSEWHERE1"), "{refused}");
 }
 
 /// Changes bytes of a file behind the filesystem's back, where only its content shows it.

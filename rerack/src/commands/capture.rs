@@ -20,8 +20,8 @@ use crate::progress::bytes_bar;
 
 /// Capture this node and store it as a snapshot.
 ///
-/// It goes to the node's bundle server, or into a repository on this machine. The node goes on running. Files that change while they are read are named. Processor and disk priority are lowered
-/// unless --full-priority is given.
+/// It goes to the node's bundle server, or into a repository on this machine. The node goes on running. Files that
+/// change while they are read are named. Processor and disk priority are lowered unless --full-priority is given.
 ///
 /// Example: rerack capture --node-file /etc/rerack/node.json --exclude '/var/cache/apt/archives/*'
 #[derive(clap::Args)]

@@ -15,7 +15,7 @@ use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 ///
 /// What comes out is a `.tar.zst` for files, and raw bytes compressed by zstd for the rest.
 ///
-/// Example: rerack export web-03 root --dir /srv/bundles -o - | zstd -d | tar x --xattrs --acls
+/// Example: rerack export web-03 disk0-p3 -o - | tar --zstd --numeric-owner --xattrs-include='*' -xpf -
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// NODE (its newest snapshot) or NODE@SNAPSHOT.

@@ -17,6 +17,7 @@ use crate::snapshot::{self, RepositoryOptions, SnapshotName};
 /// This is the dry run: nothing is written. The second line has the plan's digest, which `rerack restore --confirm`
 /// takes. Ends with exit code 3 if the plan must not be carried out.
 #[derive(clap::Args)]
+#[command(mut_arg("targets", |target| target.required(false).required_unless_present("inventory")))]
 pub(crate) struct Options {
     /// NODE (its newest snapshot) or NODE@SNAPSHOT.
     snapshot: SnapshotName,
@@ -26,7 +27,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["targets", "mappings"])]
     inventory: Option<PathBuf>,
     #[command(flatten)]
-    target: Option<TargetOptions>,
+    target: TargetOptions,
     #[command(flatten)]
     policy: PolicyOptions,
     /// Print the plan as JSON.
@@ -45,19 +46,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice::<Inventory>(&text).with_context(|| format!("{} is no inventory", path.display()))
     });
-    let plan = match (described.transpose()?, &options.target) {
-        (Some(inventory), _) => make_plan(&proven, &inventory, &policy),
-        (None, Some(target)) => {
-            let targets = Targets::attach(target)?;
+    let plan = match described.transpose()? {
+        Some(inventory) => make_plan(&proven, &inventory, &policy),
+        None => {
+            let targets = Targets::attach(&options.target)?;
             let mut inventory = targets.inventory()?;
-            targets.apply(target, &mut inventory, &mut policy)?;
+            targets.apply(&options.target, &mut inventory, &mut policy)?;
             make_plan(&proven, &inventory, &policy)
-        }
-        (None, None) => {
-            return Err(crate::problem::Problem::words(
-                "no target is named",
-                "name disks or images by --target, or a machine by --inventory",
-            ));
         }
     };
     let plan = plan.or_hint(planning_hint)?;

@@ -63,6 +63,9 @@ impl PolicyOptions {
 pub(crate) fn planning_hint(error: &PlanningError) -> String {
     let PlanningError::Plan(refused) = error else { return error.hint() };
     match refused.overruled_by() {
+        None if matches!(refused, PlanError::UnknownCapturedDisk { .. }) => {
+            "name a captured disk, as in `--map disk0=PATH`".to_owned()
+        }
         None => refused.hint(),
         Some(Override::AcceptLoss(device)) => {
             format!("if it may come back empty, say so with `--accept-loss {device}`")
@@ -257,6 +260,8 @@ mod tests {
             candidates: "sda, sdb".to_owned(),
         };
         assert_eq!(planning_hint(&doubt.into()), "say which one with `--map disk0=PATH`");
+        let unknown = PlanError::UnknownCapturedDisk { key: "disk7".parse().unwrap(), known: "disk0".to_owned() };
+        assert_eq!(planning_hint(&unknown.into()), "name a captured disk, as in `--map disk0=PATH`");
     }
 
     #[test]
