@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use linux_io::net::BondMode;
 
 use crate::ip::{IP_FORMS, IpArgument};
-use crate::words::{Word, is_secret};
+use crate::words::{Word, is_like_code, is_secret};
 
 /// All settings. Anything not given is decided later, by the engine or a person.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -127,6 +127,12 @@ const KNOWN: [&str; 15] = [
     "console",
 ];
 
+/// Whether an argument is named as ours are, and there is none of that name.
+pub(crate) fn is_unknown(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    (name == "rerack" || name.starts_with("rerack.")) && !KNOWN.contains(&name.as_str())
+}
+
 /// The longest value of free form.
 const VALUE_CHARS_MAX: usize = 255;
 
@@ -149,7 +155,10 @@ impl Arguments {
         let value = word.value.as_deref();
         let wrong = |expected: &'static str| ArgumentError::Value {
             name: name.to_owned(),
-            value: if is_secret(name) { "[secret]".into() } else { value.unwrap_or_default().to_owned() },
+            value: match value {
+                Some(value) if is_secret(name) || is_like_code(value) => "[secret]".to_owned(),
+                value => value.unwrap_or_default().to_owned(),
+            },
             expected,
         };
         let text = |expected| value.filter(|value| is_plain(value)).map(str::to_owned).ok_or_else(|| wrong(expected));

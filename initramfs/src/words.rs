@@ -1,5 +1,7 @@
 //! The words of a kernel command line.
 
+use crate::arguments::is_unknown;
+
 /// The longest command line read; the kernel's own bound is 4 KiB on most machines, 64 KiB on none.
 pub const COMMAND_LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -43,10 +45,13 @@ fn word_of(text: &str) -> Word {
     Word { name: name.to_owned(), value: Some(value.to_owned()) }
 }
 
-/// The command line with the values of secret arguments replaced, for logs.
+/// The command line with the values of secret arguments replaced, for logs. What an argument of ours that does not
+/// exist was meant to be nobody knows: `rerack.cod=` holds a code, too.
 pub fn redacted(line: &str) -> String {
     let words = split(line).into_iter().map(|word| match word.value {
-        Some(_) if is_secret(&word.name) => format!("{}=[secret]", word.name),
+        Some(value) if is_secret(&word.name) || is_unknown(&word.name) || is_like_code(&value) => {
+            format!("{}=[secret]", word.name)
+        }
         Some(value) => format!("{}={value}", word.name),
         None => word.name,
     });
@@ -56,6 +61,20 @@ pub fn redacted(line: &str) -> String {
 /// Whether an argument's value must not be shown. A misspelt code is still a code.
 pub fn is_secret(name: &str) -> bool {
     name.to_ascii_lowercase().contains("code")
+}
+
+/// Characters of a restore code, without its dashes.
+const CODE_CHARS: usize = 20;
+
+/// Whether a value has the form of a restore code, whatever the argument is called and whatever stands before it.
+pub fn is_like_code(value: &str) -> bool {
+    let values = value.rsplit(['/', ',', '=']);
+    values.into_iter().any(|value| {
+        let value = value.trim();
+        let chars = value.bytes().filter(|byte| byte.is_ascii_alphanumeric()).count();
+        let is_grouped = value.split(['-', ' ']).all(|group| group.len() == 4);
+        chars == CODE_CHARS && (is_grouped || value.len() == CODE_CHARS)
+    })
 }
 
 #[cfg(test)]
@@ -82,6 +101,14 @@ mod tests {
     fn a_code_is_never_shown_even_if_misspelt() {
         let shown = redacted("quiet rerack.code=ABCD-EFGH rerack.Codes=\"X Y\" rerack.node=web");
         assert_eq!(shown, "quiet rerack.code=[secret] rerack.Codes=[secret] rerack.node=web");
+        let code = "abcd-efgh-jkmn-pqrs-tvwx";
+        let shown = redacted(&format!(
+            "rerack.cod=abcd rerack.server=https://{code} root={code} rerack.node=ABCDEFGHJKMNPQRSTVWX"
+        ));
+        assert_eq!(shown, "rerack.cod=[secret] rerack.server=[secret] root=[secret] rerack.node=[secret]");
+        let harmless =
+            "rerack.server=https://bundles:8443 root=UUID=8bcb5daf-17ca-47b2-91ac-39b50fb58eef console=ttyS0,115200";
+        assert_eq!(redacted(harmless), harmless);
     }
 
     proptest! {

@@ -15,5 +15,5 @@ pub use bitmap::{BadBitmap, MissingChunks};
 pub use client::{ClientError, Connection, NodeClient, Patience, Reader, RestoreClient};
 pub use error::{ApiError, ErrorCode};
 pub use placement::{BadPlacement, PlacedChunk, PlacedPack, SnapshotPlacement};
-pub use server_url::{InvalidServerUrl, SERVERS_MAX, ServerUrl};
+pub use server_url::{InvalidServerUrl, SERVERS_MAX, ServerUrl, is_like_code};
 pub use wire::*;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bundle::code::RestoreCode;
 use serde::{Deserialize, Serialize};
 
 /// Addresses in one setting.
@@ -57,9 +58,24 @@ impl ServerUrl {
     }
 }
 
+/// Whether a text is a restore code, or most of one, that was typed into the wrong field: it must not be shown, kept or
+/// asked of a name server. A host's name of that form can be written with `https://`.
+pub fn is_like_code(text: &str) -> bool {
+    let groups: Vec<&str> = text.trim().split(['-', ' ']).collect();
+    let (last, others) = groups.split_last().expect("a split gives at least one part");
+    let is_grouped = others.len() >= 3
+        && (1..=4).contains(&last.len())
+        && others.iter().all(|group| group.len() == 4)
+        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    is_grouped || text.parse::<RestoreCode>().is_ok()
+}
+
 impl FromStr for ServerUrl {
     type Err = InvalidServerUrl;
     fn from_str(text: &str) -> Result<Self, InvalidServerUrl> {
+        if is_like_code(text) {
+            return Err(invalid("[secret]", "it looks like a restore code, which is asked for next"));
+        }
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         let url = reqwest::Url::parse(&with_scheme).map_err(|_| invalid(text, "it cannot be read as a URL"))?;
         if url.scheme() != "https" {
@@ -120,5 +136,20 @@ mod tests {
             .map(|text| ServerUrl::parse_list(text).unwrap_err().to_string())
             .collect();
         insta::assert_snapshot!(reasons.join("\n"));
+    }
+
+    #[test]
+    fn a_restore_code_is_no_server_and_is_not_repeated() {
+        for code in
+            ["ABCD-EFGH-JKMN-PQRS-TVWX", "abcdefghjkmnpqrstvwx", "abcd-efgh-jkmn-pqrs-tvw", " ABCD EFGH JKMN PQRS"]
+        {
+            let error = ServerUrl::parse_list(&format!("a.example,{code}")).unwrap_err();
+            assert!(!format!("{error:?} {error}").to_lowercase().contains("abcd"), "{error}");
+            assert!(error.to_string().contains("restore code"), "{error}");
+        }
+        for host in ["rack-12-node", "bundle-server", "10.0.2.2:8443", "a.example", "https://abcd-efgh-jkmn-pqrs-tvwx"]
+        {
+            assert!(ServerUrl::parse_list(host).is_ok(), "{host}");
+        }
     }
 }
