@@ -89,6 +89,13 @@ fn who_is_not_let_in_is_told_why_and_asked_again() {
     let server = engine.asks("Server address");
     lab.note_problem("no address of a server", &server);
 
+    let typed_here = good.to_lowercase();
+    engine.type_text(&server, &typed_here);
+    let server = engine.asks("Server address");
+    lab.note_problem("the restore code typed as the address", &server);
+    assert_eq!(server.ask, QuestionKind::ServerAddress { default: None }, "it is not offered again");
+    assert!(!engine.log().to_lowercase().contains(&typed_here[..9]), "the code is in no log");
+
     let nobody = free_address();
     engine.type_text(&server, &format!("https://{nobody}"));
     let code = engine.asks("Restore code");
@@ -283,6 +290,15 @@ fn a_machine_without_a_person_erases_only_what_it_was_told_to() {
         ("only under another plan", json!(format!("plan:{}", "0".repeat(64)))),
     ] {
         let trouble = lab.engine(json!({ "code": code, "unattended": true, "erase": erase })).trouble();
+        lab.note_trouble(case, &trouble);
+    }
+    let short = lab.bench.arm("1s");
+    std::thread::sleep(Duration::from_millis(2100));
+    for (case, settings) in [
+        ("no restore code", json!({ "unattended": true, "erase": "blank" })),
+        ("an expired restore code", json!({ "code": short, "unattended": true, "erase": "blank" })),
+    ] {
+        let trouble = lab.engine(settings).trouble();
         lab.note_trouble(case, &trouble);
     }
     let unreachable = json!({ "servers": [format!("https://{}", free_address())], "code": code, "unattended": true });

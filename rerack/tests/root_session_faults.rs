@@ -10,7 +10,7 @@ use std::time::Duration;
 use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind};
 use serde_json::{Value, json};
 use support::engine::Engine;
-use support::{Attached, Bench, NODE, Parts, Served, can_run, damage, read_at};
+use support::{Attached, Bench, NODE, Parts, Served, can_run, damage, read_at, write_at};
 
 /// Files as `Parts::RootWithMuch` has them.
 const FILES: u64 = 24;
@@ -184,6 +184,49 @@ fn fault_03_an_engine_killed_early_midway_and_late_goes_on_without_a_word_from_a
         assert!(left.is_empty(), "what let it in is forgotten when it is done: {left:?}");
         came_back(&bench, disk, &node_image);
     }
+}
+
+#[test]
+fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent() {
+    if !can_run() {
+        return;
+    }
+    let (bench, disk) = lost_node();
+    let node_image = bench.sha256("node.img");
+    let server = Served::start(&bench);
+    let told = settings(&bench, &server, json!({ "unattended": true, "erase": "blank" }));
+    let but = |more: Value| {
+        let mut all = told.clone();
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    Engine::start(&bench, &disk.device, told.clone()).kill_among_the_data(20 << 20);
+    // As a power cut does: what the machine had in memory is gone.
+    fs::remove_file(bench.path("engine/access.json")).unwrap();
+
+    let other_plan = but(json!({ "erase": format!("plan:{}", "0".repeat(64)) }));
+    let trouble = Engine::start(&bench, &disk.device, other_plan).trouble();
+    assert_eq!(trouble.what, "Nothing may be erased", "what may be erased is asked each time");
+    assert!(trouble.disks_written && trouble.retry_in_ms.is_some(), "what was begun is not given up: {trouble:?}");
+
+    // What the last write leaves: the server was never told that the restore is done, and the node runs.
+    write_at(Path::new(&disk.device), 0, &[0xfa; 440]);
+    let running = disk.sha256();
+    for erase in ["blank", "identity"] {
+        let trouble = Engine::start(&bench, &disk.device, but(json!({ "erase": erase }))).trouble();
+        assert!(trouble.now_what.contains("arm it again"), "{trouble:?}");
+        assert!(trouble.now_what.contains("restarts in") && trouble.retry_in_ms.is_none(), "{trouble:?}");
+    }
+    Engine::start(&bench, &disk.device, but(json!({ "unattended": false }))).asks("Consent");
+    assert_eq!(disk.sha256(), running, "nothing is written without consent");
+
+    write_at(Path::new(&disk.device), 0, &[0; 440]);
+    let mut engine = Engine::start(&bench, &disk.device, told.clone());
+    let report = engine.result();
+    assert_eq!(report.outcome, Outcome::Restored, "a disk that shows the first write is brought to its end");
+    assert!(report.reused_bytes.get() > 1 << 20, "what was right is kept: {report:?}");
+    assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
+    came_back(&bench, disk, &node_image);
 }
 
 /// Answers everything until the restore begins, as somebody at the console does.

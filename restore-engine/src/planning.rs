@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use linux_io::blockdev::{BlockDevError, Disk};
+use linux_io::blockdev::{BlockDevError, Disk, ReadAt};
 use linux_io::gpt;
 use linux_io::superblock::{self, Described, SuperblockKind, Window};
-use node_model::{Content, DeviceKey, FilesystemDetails, HexBytes, Inventory, Volume, VolumeKind};
+use node_model::{Content, DeviceKey, FilesystemDetails, HexBytes, Inventory, SectorSize, Volume, VolumeKind};
 use restore_plan::{Plan, PlanError, PlanSource, Policy, Resume, TargetDisk, check, plan};
 use tokio::runtime::Handle;
 
@@ -37,9 +37,9 @@ impl PlanningError {
     pub fn hint(&self) -> String {
         match self {
             Self::Plan(error) => error.hint(),
-            Self::Unsound { .. } => "no disk was written; please report this with the plan".to_owned(),
-            Self::Catalog(_) => "no disk was written; try again".to_owned(),
-            Self::Disk(error) => error.hint().unwrap_or_else(|| "no disk was written".to_owned()),
+            Self::Unsound { .. } => "please report this with the plan".to_owned(),
+            Self::Catalog(_) => "try again".to_owned(),
+            Self::Disk(error) => error.hint().unwrap_or_else(|| "look at this disk, and try again".to_owned()),
         }
     }
 }
@@ -127,6 +127,27 @@ pub fn find_resume(plan: &Plan, proven: &ProvenSnapshot) -> Result<Resume, Plann
     Ok(resume)
 }
 
+/// Whether a target still shows the first write of a restore: its first block is zero, so that nothing starts from it.
+/// The last write of all puts something there. Several disks become bootable one after the other.
+///
+/// # Errors
+/// If a target cannot be opened.
+pub fn shows_first_write(plan: &Plan) -> Result<bool, PlanningError> {
+    for target in &plan.targets {
+        let disk = Disk::open(&Path::new("/dev").join(&target.kernel_name))?;
+        if disk.identity().is_same_disk(&target.identity) && has_empty_first_block(&disk, disk.sector_size()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn has_empty_first_block(disk: &impl ReadAt, sector_size: SectorSize) -> bool {
+    let mut block = vec![0xff; sector_size.get() as usize];
+    // One that cannot be read shows nothing.
+    disk.read_exact_at(&mut block, 0).is_ok() && block.iter().all(|&byte| byte == 0)
+}
+
 fn bears_table(disk: &Disk, target: &TargetDisk) -> bool {
     let found = gpt::read(disk, disk.size(), disk.sector_size());
     matches!(found, Ok(Some(found)) if found.table == target.table)
@@ -139,5 +160,28 @@ fn bears_filesystem(window: &Window<'_, Disk>, key: &DeviceKey, proven: &ProvenS
     match superblock::read(window, kind) {
         Ok(Described::Filesystem(found)) => found.uuid == filesystem.uuid,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn only_a_first_block_that_is_zero_to_its_end_shows_the_first_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let shows = |content: &[u8]| {
+            let path = directory.path().join("disk");
+            std::fs::write(&path, content).unwrap();
+            has_empty_first_block(&File::open(path).unwrap(), SectorSize::B4096)
+        };
+        let mut block = vec![0; 8192];
+        block[4096] = 1;
+        assert!(shows(&block), "what follows does not count");
+        block[4095] = 1;
+        assert!(!shows(&block), "a block of 4096 bytes is looked at whole");
+        assert!(!shows(&[0; 512]), "what cannot be read shows nothing");
     }
 }

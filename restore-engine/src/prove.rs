@@ -89,9 +89,18 @@ pub enum ProofError {
 impl ProofError {
     /// What an operator can do about it.
     pub fn hint(&self) -> &'static str {
+        if self.is_passing() {
+            return "try again";
+        }
+        "run `rerack verify` on the server, and restore an older snapshot"
+    }
+
+    /// Whether it may work by itself later: nothing is wrong with the snapshot, its source did not deliver.
+    pub fn is_passing(&self) -> bool {
         match self {
-            Self::Segment { source: SourceError::Passing { .. }, .. } => "no disk was written; try again",
-            _ => "no disk was written; run `rerack verify` on the server, and restore an older snapshot",
+            Self::Segment { source, .. } => matches!(source, SourceError::Passing { .. }),
+            Self::Catalog { source, .. } => source.is_passing(),
+            _ => false,
         }
     }
 }
@@ -201,5 +210,28 @@ impl ProvenSnapshot {
 impl From<bundle::placement::ChunkPlace> for Place {
     fn from(place: bundle::placement::ChunkPlace) -> Self {
         Self { pack: place.pack, offset: place.offset, stored_len: place.stored_len }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_deliver_is_not_taken_for_a_damaged_snapshot() {
+        let volume: VolumeName = "root".parse().unwrap();
+        let passing = || SourceError::Passing { from: "the server".to_owned(), why: "connection reset".to_owned() };
+        let lasting = || SourceError::Lasting { from: "the server".to_owned(), why: "no such list".to_owned() };
+        let of_catalog = |source| ProofError::Catalog {
+            volume: volume.clone(),
+            source: CatalogReadError::Source { volume: volume.clone(), source },
+        };
+        let of_list = |source| ProofError::Segment { volume: volume.clone(), source };
+        for error in [of_catalog(passing()), of_list(passing())] {
+            assert!(error.is_passing() && error.hint() == "try again", "{error}");
+        }
+        for error in [of_catalog(lasting()), of_list(lasting()), ProofError::MissingPack { pack: Hash::of(b"pack") }] {
+            assert!(!error.is_passing() && error.hint().contains("rerack verify"), "{error}");
+        }
     }
 }

@@ -51,6 +51,13 @@ pub enum CatalogReadError {
     },
 }
 
+impl CatalogReadError {
+    /// Whether it may work by itself later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Source { source: SourceError::Passing { .. }, .. })
+    }
+}
+
 impl ProvenVolume {
     /// Bytes of content of all chunks.
     pub fn content_bytes(&self) -> u64 {

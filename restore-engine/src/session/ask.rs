@@ -8,6 +8,20 @@ use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionId, Que
 
 use super::teller::Teller;
 
+/// How long a machine at which nobody sits shows why it is refused, before it starts its own disk.
+pub(super) const REFUSAL_SHOWN: Duration = Duration::from_secs(60);
+
+/// What follows a trouble by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: somebody chooses.
+    Wait,
+    /// Another try after this time.
+    Retry(Duration),
+    /// A restart after this time.
+    Reboot(Duration),
+}
+
 /// What a session ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -74,26 +88,35 @@ impl Desk {
         self.unattended
     }
 
-    /// Shows a trouble until it is to be tried again: by a person's word, or after `retry_in` by itself.
+    /// Shows a trouble until it is to be tried again: by a person's word, or by itself as `next` says.
     ///
     /// # Errors
     /// What was chosen instead.
     pub(super) fn trouble(
         &mut self,
-        (what, which, now_what): (String, String, String),
+        (what, which, mut now_what): (String, String, String),
         disks_written: bool,
-        retry_in: Option<Duration>,
+        next: Next,
     ) -> Result<(), Exit> {
         let choices = vec![TroubleChoice::Retry, TroubleChoice::Reboot, TroubleChoice::PowerOff];
+        let (retry_in, deadline) = match next {
+            Next::Wait => (None, None),
+            Next::Retry(wait) => (Some(wait), Some(wait)),
+            Next::Reboot(wait) => (None, Some(wait)),
+        };
+        if let Next::Reboot(wait) = next {
+            now_what.push_str(&format!("; nobody is expected here: the machine restarts in {} s", wait.as_secs()));
+        }
         let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
         self.teller.tell(Event::Trouble(Trouble { what, which, now_what, choices, retry_in_ms, disks_written }));
-        let deadline = retry_in.map(|wait| Instant::now() + wait);
+        let deadline = deadline.map(|wait| Instant::now() + wait);
         let outcome = loop {
             let command = match deadline {
                 None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(deadline) => self.commands.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             match command {
+                Err(RecvTimeoutError::Timeout) if matches!(next, Next::Reboot(_)) => break Err(Exit::Reboot),
                 Ok(Command::Retry) | Err(RecvTimeoutError::Timeout) => break Ok(()),
                 Ok(Command::Reboot) => break Err(Exit::Reboot),
                 Ok(Command::PowerOff) => break Err(Exit::PowerOff),
@@ -138,5 +161,27 @@ mod tests {
         assert_eq!(desk.ask(QuestionKind::RestoreCode, None), Ok(Answer::Text("new".into())));
         drop(sender);
         assert_eq!(desk.ask(QuestionKind::RestoreCode, None), Err(Exit::Retry));
+    }
+
+    #[test]
+    fn where_nobody_sits_a_refusal_is_shown_and_the_machine_starts_its_own_disk() {
+        let (sender, receiver) = channel();
+        let teller = Arc::new(Teller::new(0, Box::new(std::io::sink())));
+        let (_, told) = teller.attach();
+        let mut desk = Desk::new(teller, receiver, true);
+        let words = || ("refused".to_owned(), "the code expired".to_owned(), "arm the node again".to_owned());
+        let shown = Duration::from_millis(50);
+        assert_eq!(desk.trouble(words(), false, Next::Reboot(shown)), Err(Exit::Reboot));
+        assert_eq!(desk.trouble(words(), false, Next::Retry(shown)), Ok(()));
+        sender.send(Command::Retry).unwrap();
+        assert_eq!(desk.trouble(words(), false, Next::Reboot(REFUSAL_SHOWN)), Ok(()), "a person may try again");
+        let retries: Vec<_> = told
+            .try_iter()
+            .filter_map(|record| match record.event {
+                Event::Trouble(trouble) => Some((trouble.retry_in_ms, trouble.now_what.contains("restarts in"))),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(retries, [(None, true), (Some(50), false), (None, true)]);
     }
 }

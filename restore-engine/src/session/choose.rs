@@ -91,14 +91,14 @@ impl Session {
             return Err(Stop::trouble(
                 "The snapshot cannot be used",
                 damaged.problem.clone(),
-                "no disk was written; run `rerack verify` on the server, and name another snapshot",
+                "run `rerack verify` on the server, and name another snapshot",
             ));
         }
         let Some(latest) = list.snapshots.last() else {
             return Err(Stop::trouble(
                 "The node has no snapshot",
                 format!("node `{}` was never captured completely", client.reader().node()),
-                "no disk was written; capture the node, or choose another one",
+                "capture the node, or choose another one",
             ));
         };
         match named {
@@ -161,7 +161,7 @@ impl Session {
         let verified = VerifiedSnapshot::verify(parts, &info, &facts.node, snapshot)
             .map_err(|error| Stop::damaged("The snapshot cannot be used", &error))?;
         chosen.check(&verified).map_err(|why| {
-            let now_what = "no disk was written; do not trust this server's list before you know why";
+            let now_what = "do not trust this server's list before you know why";
             Stop::trouble("The snapshot is not what the server says", why, now_what)
         })?;
         let source: Arc<dyn SnapshotSource> = Arc::new(ServerSource::new(reader.clone(), snapshot.clone()));
@@ -176,8 +176,11 @@ impl Session {
                 packs.packs.iter().find(|check| check.pack == *pack).and_then(|check| check.found_bytes)
             },
         };
-        let proven = prove(Arc::new(verified), &*source, &whereabouts, self.runtime.handle())
-            .map_err(|error| Stop::trouble("The snapshot is not complete", chain(&error), error.hint()))?;
+        let patient = self.patient(&source);
+        let proven = prove(Arc::new(verified), &patient, &whereabouts, self.runtime.handle()).map_err(|error| {
+            let what = if error.is_passing() { "The server stopped to answer" } else { "The snapshot is not complete" };
+            Stop::trouble(what, chain(&error), error.hint()).if_passing(error.is_passing())
+        })?;
         Ok((proven, source))
     }
 }

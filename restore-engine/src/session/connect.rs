@@ -6,9 +6,9 @@ use bundle::code::RestoreCode;
 use bundle::trust::{Fingerprint, Pin};
 use node_model::MachineIdentity;
 use restore_events::{Answer, Event, QuestionKind, Secret, ServerState};
-use server_api::{ClientError, Connection, ErrorCode, OpenAnswer, Patience, RestoreClient, ServerUrl};
+use server_api::{ClientError, Connection, ErrorCode, OpenAnswer, Patience, RestoreClient, ServerUrl, is_like_code};
 
-use super::ask::Exit;
+use super::ask::{Exit, Next, REFUSAL_SHOWN};
 use super::{Session, hint_or};
 
 /// First wait before an unattended machine tries again; it doubles up to [`BACKOFF_MAX`].
@@ -118,13 +118,15 @@ impl Session {
             }
             return Ok(Some((field, text)));
         }
-        let retry = error.is_transient().then_some(*wait);
+        // Of a restore that was begun only the word that it is done is an end: everything else may be mended.
+        let is_begun = self.disks_written && error.code() != Some(ErrorCode::RestoreDone);
+        let next = if error.is_transient() || is_begun { Next::Retry(*wait) } else { Next::Reboot(REFUSAL_SHOWN) };
         *wait = (2 * *wait).min(BACKOFF_MAX);
         let now_what = hint_or(error.hint(), "try again, or restart the machine");
         self.desk.trouble(
             ("The server does not let this machine in".into(), error.to_string(), now_what),
-            false,
-            retry,
+            is_begun,
+            next,
         )?;
         Ok(None)
     }
@@ -136,7 +138,11 @@ impl Session {
             return Ok(());
         }
         let now_what = "correct the kernel arguments and restart the machine".to_owned();
-        self.desk.trouble(("An argument cannot be used".into(), why.to_owned(), now_what), false, None)
+        self.desk.trouble(
+            ("An argument cannot be used".into(), why.to_owned(), now_what),
+            self.disks_written,
+            Next::Reboot(REFUSAL_SHOWN),
+        )
     }
 
     fn servers(
@@ -146,6 +152,10 @@ impl Session {
     ) -> Result<Result<Vec<ServerUrl>, String>, Exit> {
         let text = match &access.servers {
             Some(text) => text.clone(),
+            // Somebody who saw the problem and had it tried again can be asked.
+            None if self.desk.is_unattended() && problem.is_none() => {
+                return Ok(Err("rerack.unattended is given without rerack.server=".to_owned()));
+            }
             None => {
                 match self.desk.ask(QuestionKind::ServerAddress { default: access.named_before.clone() }, problem)? {
                     Answer::Text(text) => text,
@@ -153,14 +163,20 @@ impl Session {
                 }
             }
         };
-        access.servers = Some(text.clone());
-        access.named_before = Some(text.clone());
-        Ok(ServerUrl::parse_list(&text).map_err(|error| format!("{error}; {}", error.hint())))
+        // A restore code that was typed here is offered nowhere again.
+        let may_be_shown = !text.split(',').any(is_like_code);
+        access.named_before = may_be_shown.then(|| text.clone());
+        let servers = ServerUrl::parse_list(&text).map_err(|error| format!("{error}; {}", error.hint()));
+        access.servers = Some(text);
+        Ok(servers)
     }
 
     fn code(&mut self, access: &mut Access, problem: Option<String>) -> Result<Result<RestoreCode, String>, Exit> {
         let secret = match &access.code {
             Some(secret) => secret.clone(),
+            None if self.desk.is_unattended() && problem.is_none() => {
+                return Ok(Err("rerack.unattended is given without rerack.code=".to_owned()));
+            }
             None => match self.desk.ask(QuestionKind::RestoreCode, problem)? {
                 Answer::Code(code) => code,
                 _ => Secret(String::new()),

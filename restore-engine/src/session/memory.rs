@@ -25,6 +25,8 @@ pub(super) struct Memory(PathBuf);
 struct Kept {
     servers: String,
     code: Secret,
+    /// The plan that was consented to: the disks cannot have been booted since, or this file would be gone.
+    plan_digest: String,
 }
 
 impl Memory {
@@ -33,11 +35,12 @@ impl Memory {
         Self(socket.with_file_name(FILE_NAME))
     }
 
-    /// Fills in what is not known, if an earlier engine left it.
-    pub(super) fn recall(&self, access: &mut Access) {
-        let Some(kept) = self.read() else { return };
+    /// Fills in what is not known, if an earlier engine left it, and gives the digest of the plan that it was at.
+    pub(super) fn recall(&self, access: &mut Access) -> Option<String> {
+        let kept = self.read()?;
         access.servers.get_or_insert(kept.servers);
         access.code.get_or_insert(kept.code);
+        Some(kept.plan_digest)
     }
 
     fn read(&self) -> Option<Kept> {
@@ -46,14 +49,14 @@ impl Memory {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Keeps what let this machine in.
-    pub(super) fn keep(&self, access: &Access) -> io::Result<()> {
+    /// Keeps what let this machine in, and the plan that was consented to.
+    pub(super) fn keep(&self, access: &Access, plan_digest: String) -> io::Result<()> {
         let (Some(servers), Some(code)) = (access.servers.clone(), access.code.clone()) else { return Ok(()) };
         let new = self.0.with_extension("new");
         // Whatever an interrupted write left is replaced, never opened: it could have another mode.
         self.remove(&new)?;
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&Kept { servers, code })?)?;
+        file.write_all(&serde_json::to_vec(&Kept { servers, code, plan_digest })?)?;
         fs::rename(&new, &self.0)
     }
 
@@ -86,12 +89,12 @@ mod tests {
         let memory = Memory::beside(&directory.path().join("engine.sock"));
         let told = access(Some("https://10.0.2.2:8443"), Some("ABCD-EFGH-JKMN-PQRS-TVWX"));
         fs::write(directory.path().join("access.new"), "half of what an engine wrote before it was killed").unwrap();
-        memory.keep(&told).unwrap();
+        memory.keep(&told, "d1".to_owned()).unwrap();
         let mode = fs::metadata(directory.path().join(FILE_NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "the code is root's alone");
 
         let mut next = access(None, None);
-        memory.recall(&mut next);
+        assert_eq!(memory.recall(&mut next).as_deref(), Some("d1"));
         assert_eq!((next.servers, next.code), (told.servers.clone(), told.code.clone()));
         let mut given = access(Some("https://other:8443"), None);
         memory.recall(&mut given);
@@ -99,7 +102,7 @@ mod tests {
 
         memory.forget().unwrap();
         let mut later = access(None, None);
-        memory.recall(&mut later);
+        assert_eq!(memory.recall(&mut later), None);
         assert_eq!((later.servers, later.code), (None, None), "what is done is forgotten");
         memory.forget().unwrap();
     }
@@ -108,7 +111,7 @@ mod tests {
     fn what_is_unknown_is_asked_for_and_not_kept() {
         let directory = tempfile::tempdir().unwrap();
         let memory = Memory::beside(&directory.path().join("engine.sock"));
-        memory.keep(&access(Some("https://10.0.2.2:8443"), None)).unwrap();
+        memory.keep(&access(Some("https://10.0.2.2:8443"), None), "d1".to_owned()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         fs::write(directory.path().join(FILE_NAME), "{\"servers\": 7}").unwrap();
         let mut next = access(None, None);

@@ -32,7 +32,7 @@ use tokio::runtime::Runtime;
 pub use ask::Exit;
 pub use settings::{Settings, SettingsError};
 
-use ask::Desk;
+use ask::{Desk, Next, REFUSAL_SHOWN};
 use choose::Chosen;
 use connect::Access;
 use memory::Memory;
@@ -41,11 +41,11 @@ use progress::{Ticker, Total};
 use teller::Teller;
 
 use crate::consent::ConsentedPlan;
-use crate::data::{Meter, Notice, PipelineOptions, SnapshotSource, chain};
+use crate::data::{Meter, Notice, Patient, PipelineOptions, SnapshotSource, chain};
 use crate::execute::{Told, execute};
 use crate::journal::{Journal, bytes_per_second, limit};
 use crate::live::{LiveMachine, Work};
-use crate::planning::{find_resume, make_plan, policy_for};
+use crate::planning::{find_resume, make_plan, policy_for, shows_first_write};
 use crate::prove::ProvenSnapshot;
 
 /// Where device nodes and mount points of a restore lie, beside the screens' socket: in memory.
@@ -53,6 +53,8 @@ const WORK_DIRECTORY: &str = "work";
 /// First wait before an unattended machine tries a failed restore again; it doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// How long a server is waited for while its snapshot is read before consent; then somebody is told.
+const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the result is shown before the machine reboots by itself.
 const RESULT_SHOWN: Duration = Duration::from_secs(5);
 
@@ -72,6 +74,8 @@ struct Failure {
     disks_written: bool,
     /// Whether it may work by itself later.
     passing: bool,
+    /// Whether nothing is left to be brought to an end: the disks can be booted.
+    over: bool,
 }
 
 impl From<Exit> for Stop {
@@ -83,19 +87,37 @@ impl From<Exit> for Stop {
 impl Stop {
     fn trouble(what: &str, which: impl Into<String>, now_what: impl Into<String>) -> Self {
         let (what, which, now_what) = (what.to_owned(), which.into(), now_what.into());
-        Self::Trouble(Box::new(Failure { what, which, now_what, disks_written: false, passing: false }))
+        Self::Trouble(Box::new(Failure { what, which, now_what, disks_written: false, passing: false, over: false }))
     }
 
     fn client(error: &ClientError) -> Self {
-        let mut stop = Self::trouble("The server did not answer as it should", chain(error), hint_or(error.hint(), ""));
-        if let Self::Trouble(failure) = &mut stop {
-            failure.passing = error.is_transient();
-        }
-        stop
+        let stop = Self::trouble("The server did not answer as it should", chain(error), hint_or(error.hint(), ""));
+        stop.if_passing(error.is_transient())
     }
 
     fn damaged(what: &str, error: &dyn std::error::Error) -> Self {
-        Self::trouble(what, chain(error), "no disk was written; run `rerack verify` on the server")
+        Self::trouble(what, chain(error), "run `rerack verify` on the server")
+    }
+
+    /// The same, which may work by itself later.
+    fn if_passing(mut self, passing: bool) -> Self {
+        if let Self::Trouble(failure) = &mut self {
+            failure.passing = passing;
+        }
+        self
+    }
+
+    /// The arm erased this plan's disks, and now all of them can be booted.
+    fn over() -> Self {
+        let mut stop = Self::trouble(
+            "A restore under this code came to its end, or wrote nothing",
+            "every target disk can be booted, and the arm says erased",
+            "start the machine from its own disk; to restore the node once more, arm it again: rerack arm NODE",
+        );
+        if let Self::Trouble(failure) = &mut stop {
+            failure.over = true;
+        }
+        stop
     }
 }
 
@@ -113,6 +135,10 @@ pub struct Session {
     memory: Memory,
     runtime: Runtime,
     work_directory: PathBuf,
+    /// The plan that was consented to and claimed since this machine started: no node can have run in between.
+    consented: Option<String>,
+    /// Whether disks may have been written, now or before: a restore that was begun has to be brought to its end.
+    disks_written: bool,
 }
 
 /// Why a session could not begin.
@@ -167,7 +193,7 @@ impl Session {
             .map_err(failed("a runtime"))?;
         let work_directory = socket.with_file_name(WORK_DIRECTORY);
         let memory = Memory::beside(socket);
-        Ok(Self { settings, pin, teller, desk, memory, runtime, work_directory })
+        Ok(Self { settings, pin, teller, desk, memory, runtime, work_directory, consented: None, disks_written: false })
     }
 
     /// Runs until the node is restored or somebody chooses otherwise.
@@ -175,7 +201,8 @@ impl Session {
         self.tell_begin();
         let servers = (!self.settings.servers.is_empty()).then(|| self.settings.servers.join(","));
         let mut access = Access::new(servers, self.settings.code.clone());
-        self.memory.recall(&mut access);
+        self.consented = self.memory.recall(&mut access);
+        self.disks_written = self.consented.is_some();
         let mut wait = RETRY_FIRST;
         loop {
             let failure = match self.restore(&mut access) {
@@ -184,13 +211,17 @@ impl Session {
                 Err(Stop::Trouble(failure)) => *failure,
             };
             self.teller.end(false);
+            self.disks_written = !failure.over && (self.disks_written || failure.disks_written);
             // What a wait may heal is tried again where nobody sits; what is written already must be brought to an
-            // end there too, whatever stopped it.
-            let heals = failure.passing || failure.disks_written;
-            let retry = (self.desk.is_unattended() && heals).then_some(wait);
+            // end there too, whatever stopped it. From everything else the machine's own disk is the way out.
+            let next = match self.desk.is_unattended() {
+                false => Next::Wait,
+                true if failure.passing || self.disks_written => Next::Retry(wait),
+                true => Next::Reboot(REFUSAL_SHOWN),
+            };
             wait = (2 * wait).min(RETRY_MAX);
             let words = (failure.what, failure.which, failure.now_what);
-            if let Err(exit) = self.desk.trouble(words, failure.disks_written, retry) {
+            if let Err(exit) = self.desk.trouble(words, self.disks_written, next) {
                 return exit;
             }
         }
@@ -218,6 +249,7 @@ impl Session {
         let _upload = upload::start(&self.teller, &client, self.runtime.handle());
         // A claim that erased disks is brought to its end; nothing else may be begun under it.
         let begun = answer.claim.as_ref().filter(|claim| claim.erased);
+        self.disks_written |= begun.is_some();
         self.confirm_node(&answer.facts, begun.is_some())?;
         let chosen = match begun {
             Some(claim) => Chosen::Claimed(claim.snapshot.clone()),
@@ -225,11 +257,13 @@ impl Session {
         };
         self.teller.begin(Stage::Plan);
         let (proven, source) = self.prove(&client, &answer.facts, &chosen)?;
-        let plan = self.plan(&proven, &*source, &inventory, &answer)?;
+        let plan = self.plan(&proven, &source, &inventory, &answer)?;
         self.teller.tell(Event::Plan(view::plan_view(&plan, &proven.snapshot)));
         let consented = self.consent(plan, &proven, &inventory, &answer)?;
         self.claim(&client, &consented)?;
-        if let Err(error) = self.memory.keep(access) {
+        let digest = consented.plan().digest();
+        self.consented = Some(digest.clone());
+        if let Err(error) = self.memory.keep(access, digest) {
             self.desk.warn(format!("should the engine fail, it will ask for the server and the code again: {error}"));
         }
         self.carry_out(&consented, proven, source)?;
@@ -254,12 +288,13 @@ impl Session {
     fn plan(
         &self,
         proven: &ProvenSnapshot,
-        source: &dyn SnapshotSource,
+        source: &Arc<dyn SnapshotSource>,
         inventory: &Inventory,
         answer: &OpenAnswer,
     ) -> Result<Plan, Stop> {
-        let policy = policy_for(proven, source, self.runtime.handle())
-            .map_err(|error| Stop::damaged("The snapshot's catalog cannot be read", &error))?;
+        let policy = policy_for(proven, &self.patient(source), self.runtime.handle()).map_err(|error| {
+            Stop::damaged("The snapshot's catalog cannot be read", &error).if_passing(error.is_passing())
+        })?;
         // The arm names the node, so another machine may take its identity.
         let mut policy = Policy { other_machine_allowed: true, ..policy };
         let failed = |error: crate::planning::PlanningError| {
@@ -271,8 +306,7 @@ impl Session {
             policy.mapping = captured.zip(claim.disks.iter().cloned()).collect();
         }
         let plan = make_plan(proven, inventory, &policy).map_err(failed)?;
-        let goes_on = answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(&plan));
-        if !goes_on {
+        if !self.goes_on(&plan, answer)? {
             return Ok(plan);
         }
         policy.resume = find_resume(&plan, proven).map_err(failed)?;
@@ -280,7 +314,27 @@ impl Session {
         make_plan(proven, inventory, &policy).map_err(failed)
     }
 
-    /// Consent to exactly this plan. The one that an interrupted run under the same claim had still holds.
+    /// Whether `plan` is one that this machine is in the midst of: its arm erased disks for it, and a disk shows so, or
+    /// consent was given since the machine started. The server's word alone is not enough: where all disks can be
+    /// booted again, the node may have run since.
+    fn goes_on(&self, plan: &Plan, answer: &OpenAnswer) -> Result<bool, Stop> {
+        if !is_erased_for(plan, answer) {
+            return Ok(false);
+        }
+        if self.consented.as_deref() == Some(&plan.digest()) {
+            return Ok(true);
+        }
+        shows_first_write(plan).map_err(|error| Stop::trouble("A target cannot be read", chain(&error), error.hint()))
+    }
+
+    /// Asks `source` again for a while if it only does not deliver.
+    fn patient(&self, source: &Arc<dyn SnapshotSource>) -> Patient {
+        let teller = self.teller.clone();
+        Patient::new(source.clone(), PROOF_PATIENCE, Arc::new(move |notice| tell_notice(&teller, &notice)))
+    }
+
+    /// Consent to exactly this plan. What a person consented to still holds for a restore that goes on; what
+    /// `rerack.erase=` says is always asked.
     fn consent(
         &mut self,
         plan: Plan,
@@ -294,12 +348,15 @@ impl Session {
         };
         if let Some(blocker) = plan.findings.iter().find(|finding| finding.severity == restore_plan::Severity::Blocker)
         {
-            let now_what = hint_or(blocker.hint.clone(), "no disk was written");
+            let now_what = hint_or(blocker.hint.clone(), "resolve what the plan names, and try again");
             return Err(Stop::trouble("The plan must not be carried out", blocker.what.clone(), now_what));
         }
-        let erased = answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(&plan));
-        if erased {
-            return ConsentedPlan::new(plan, &digest).map_err(refused);
+        let goes_on = self.goes_on(&plan, answer)?;
+        if is_erased_for(&plan, answer) && !goes_on {
+            self.disks_written = false;
+            if self.desk.is_unattended() {
+                return Err(Stop::over());
+            }
         }
         let erase = self.settings.erase.as_deref().and_then(Erase::parse);
         if self.desk.is_unattended() {
@@ -307,13 +364,16 @@ impl Session {
                 return Err(Stop::trouble(
                     "Nothing may be erased",
                     "rerack.unattended is given without rerack.erase=",
-                    "add rerack.erase=identity, blank or plan:DIGEST; no disk was written",
+                    "add rerack.erase=identity, blank or plan:DIGEST",
                 ));
             };
             let recorded = inventory.identity.is_surely_same_machine(&proven.snapshot.manifest().spec.identity);
-            erase.allows(&plan, recorded, inventory, false).map_err(|why| {
+            erase.allows(&plan, recorded, inventory, goes_on).map_err(|why| {
                 Stop::trouble("Nothing may be erased", why, "change rerack.erase=, or restore at the console")
             })?;
+            return ConsentedPlan::new(plan, &digest).map_err(refused);
+        }
+        if goes_on {
             return ConsentedPlan::new(plan, &digest).map_err(refused);
         }
         let consent = view::consent(&plan);
@@ -388,6 +448,7 @@ impl Session {
                 now_what: error.source.hint(),
                 disks_written: error.disks_written,
                 passing: false,
+                over: false,
             }))
         })?;
         self.teller.end(true);
@@ -446,6 +507,11 @@ impl Session {
 
 fn machine_name() -> String {
     linux_io::scan::machine_name(&Roots::live())
+}
+
+/// Whether the arm is bound to this very plan and says that its disks are erased.
+fn is_erased_for(plan: &Plan, answer: &OpenAnswer) -> bool {
+    answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(plan))
 }
 
 fn digest_of(plan: &Plan) -> Hash {

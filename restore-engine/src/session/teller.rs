@@ -158,7 +158,10 @@ fn log_line(event: &Event) -> Option<String> {
             LogLevel::Error => format!("error: {text}"),
             LogLevel::Info | LogLevel::Detail => text.clone(),
         }),
-        Event::Trouble(trouble) => Some(format!("{}: {}; {}", trouble.what, trouble.which, trouble.now_what)),
+        Event::Trouble(trouble) => {
+            let unwritten = if trouble.disks_written { "" } else { "; no disk was written" };
+            Some(format!("{}: {}; {}{unwritten}", trouble.what, trouble.which, trouble.now_what))
+        }
         Event::TroubleOver => Some("going on".to_owned()),
         Event::Result(report) => Some(format!("result: {:?}", report.outcome)),
         Event::Network(_) | Event::QuestionClosed { .. } | Event::Progress(_) => None,
