@@ -25,7 +25,7 @@ pub struct Arguments {
     pub unattended: bool,
     /// `rerack.erase=`: `identity`, `blank` or `plan:DIGEST`.
     pub erase: Option<String>,
-    /// `rerack.after=`: `reboot`, `kexec`, `poweroff` or `wait`.
+    /// `rerack.after=`: `reboot`, `poweroff` or `wait`.
     pub after: Option<String>,
     /// `rerack.shell`.
     pub shell: bool,
@@ -206,8 +206,7 @@ impl Arguments {
                 self.erase = Some(erase);
             }
             "rerack.after" => {
-                let options = ["reboot", "kexec", "poweroff", "wait"];
-                self.after = Some(one_of(&options, "`reboot`, `kexec`, `poweroff` or `wait`")?);
+                self.after = Some(one_of(&["reboot", "poweroff", "wait"], "`reboot`, `poweroff` or `wait`")?);
             }
             "rerack.shell" => self.shell = switch()?,
             "rerack.vlan" => {

@@ -30,7 +30,7 @@ pub struct Settings<'a> {
     pub unattended: bool,
     /// `identity`, `blank` or `plan:DIGEST`.
     pub erase: Option<&'a str>,
-    /// `reboot`, `kexec`, `poweroff` or `wait`.
+    /// `reboot`, `poweroff` or `wait`.
     pub after: Option<&'a str>,
     /// Whether the rescue shell may be opened.
     pub shell: bool,

@@ -65,8 +65,6 @@ pub struct StageTime {
 pub enum After {
     /// Reboot.
     Reboot,
-    /// Start the node's kernel without another power-on test.
-    Kexec,
     /// Power off.
     Poweroff,
     /// Wait for the operator.

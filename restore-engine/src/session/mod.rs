@@ -496,8 +496,7 @@ impl Session {
         match after {
             After::Poweroff => Exit::PowerOff,
             After::Wait => self.desk.wait(),
-            // Until kexec is there, the way through the firmware leads to the same node.
-            After::Reboot | After::Kexec => {
+            After::Reboot => {
                 std::thread::sleep(RESULT_SHOWN);
                 Exit::Reboot
             }

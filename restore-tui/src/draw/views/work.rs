@@ -70,7 +70,6 @@ pub(super) fn result(model: &Model, page: &mut Page) {
         Tone::Plain,
         match report.after {
             After::Reboot => "The machine reboots into the node.",
-            After::Kexec => "The node's kernel is started now.",
             After::Poweroff => "The machine powers off.",
             After::Wait => "Press b to reboot or p to power off.",
         },
