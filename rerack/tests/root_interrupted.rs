@@ -210,7 +210,7 @@ fn restored_over(harm: Harm) -> String {
         "servers": [way.url], "code": bench.arm("1h"), "node": NODE, "snapshot": "latest",
         "unattended": true, "erase": "blank",
     });
-    let mut engine = Engine::start(&bench, &disk.device, settings);
+    let mut engine = Engine::start(&bench, &[&disk.device], settings);
     // A trouble on the way is none to a person: the engine goes on by itself.
     let report = engine.result();
     assert_eq!(report.outcome, Outcome::Restored);

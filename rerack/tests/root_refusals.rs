@@ -4,12 +4,13 @@ mod support;
 
 use std::fs;
 
-use support::{Bench, Ended, NODE, Parts, can_run, damage, scrub, tool, write_at};
+use support::{Bench, Bystanders, Ended, NODE, Parts, can_run, damage, scrub, tool, write_at};
 
 /// A bench whose target is not blank, and the complaints so far.
 struct Refusals {
     bench: Bench,
     untouched: String,
+    bystanders: Bystanders,
     complaints: String,
 }
 
@@ -20,7 +21,8 @@ impl Refusals {
         bench.blank_image("new.img", 200);
         write_at(&bench.path("new.img"), 4096, b"what somebody wrote there");
         let untouched = bench.sha256("new.img");
-        let refusals = Self { bench, untouched, complaints: String::new() };
+        let bystanders = Bystanders::of(&bench);
+        let refusals = Self { bench, untouched, bystanders, complaints: String::new() };
         refusals.fresh_repository();
         refusals
     }
@@ -43,6 +45,13 @@ impl Refusals {
         assert_eq!(self.bench.sha256("new.img"), self.untouched, "{case}: the target was written to");
         assert!(complaint.contains("\nhint: "), "{case}: it does not say what to do now: {complaint}");
         self.complaints.push_str(&format!("{case}\n{complaint}\n"));
+    }
+
+    /// Everything that was complained of; by now no other disk is touched either.
+    #[track_caller]
+    fn finish(self) -> String {
+        self.bystanders.are_untouched(&self.bench);
+        self.complaints
     }
 
     /// Damages the repository, sees a plan that was read before refused, and mends it.
@@ -70,7 +79,7 @@ fn what_nobody_agreed_to_is_not_done() {
     refusals.refused("no such target", &["restore", NODE, "--target", "nowhere.img", "--confirm", &wrong]);
     refusals.refused("a directory as target", &["restore", NODE, "--target", "good", "--confirm", &wrong]);
     refusals.refused("a disk that the node has not", &restore(&["--map", "disk7=new.img", "--confirm", "0"]));
-    insta::assert_snapshot!("consent", refusals.complaints);
+    insta::assert_snapshot!("consent", refusals.finish());
 }
 
 #[test]
@@ -88,7 +97,7 @@ fn fault_49_a_disk_that_does_not_fit_is_refused_with_the_numbers() {
         &["restore", NODE, "--target", "new.img", "--sector-size", "4096", "--confirm", &digest],
     );
     assert_eq!(refusals.bench.sha256("small.img"), small);
-    insta::assert_snapshot!("fit", refusals.complaints);
+    insta::assert_snapshot!("fit", refusals.finish());
 }
 
 #[test]
@@ -110,5 +119,5 @@ fn fault_40_a_repository_that_is_not_whole_is_noticed_before_anything_is_written
     refusals.refused_after("a newer repository", |bench| {
         damage::replace(&bench.path("repo/repository.json"), "\"format\": 1", "\"format\": 2");
     });
-    insta::assert_snapshot!("repository", refusals.complaints);
+    insta::assert_snapshot!("repository", refusals.finish());
 }

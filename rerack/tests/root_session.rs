@@ -9,11 +9,11 @@ use bundle::code::RestoreCode;
 use bundle::sign::RootKey;
 use bundle::trust::Pin;
 use node_model::MachineIdentity;
-use restore_events::{Answer, Command, Question, QuestionKind, Trouble};
+use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionKind, Trouble};
 use serde_json::{Value, json};
 use server_api::{Connection, Patience};
 use support::engine::{Engine, confirm};
-use support::{Attached, Bench, NODE, Parts, Served, can_run, damage, free_address, scrub, tool};
+use support::{Attached, Bench, Bystanders, NODE, Parts, Served, can_run, damage, free_address, scrub, tool};
 
 /// Not a test by itself: the engine that the others start, in a process of its own.
 #[test]
@@ -27,6 +27,7 @@ struct Lab {
     server: Served,
     disk: Attached,
     untouched: String,
+    bystanders: Bystanders,
     said: String,
 }
 
@@ -38,14 +39,15 @@ impl Lab {
         let server = Served::start(&bench);
         let disk = Attached::without_partitions(&bench.path("new.img"), 512);
         let untouched = disk.sha256();
-        Self { bench, server, disk, untouched, said: String::new() }
+        let bystanders = Bystanders::of(&bench);
+        Self { bench, server, disk, untouched, bystanders, said: String::new() }
     }
 
     /// An engine with these settings besides the server's address.
     fn engine(&self, settings: Value) -> Engine {
         let mut all = json!({ "servers": [self.server.url] });
         all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        Engine::start(&self.bench, &self.disk.device, all)
+        Engine::start(&self.bench, &[&self.disk.device, &self.bystanders.disk.device], all)
     }
 
     /// An engine that asks nothing before consent.
@@ -59,6 +61,13 @@ impl Lab {
         assert_eq!(self.disk.sha256(), self.untouched, "{case}: the disk was written to");
         let words = scrub(&self.bench, words).replace(&self.server.address.port().to_string(), "PORT");
         self.said.push_str(&format!("{case}\n{words}\n\n"));
+    }
+
+    /// Everything that was said; by now no other disk is touched either.
+    #[track_caller]
+    fn finish(self) -> String {
+        self.bystanders.are_untouched(&self.bench);
+        self.said
     }
 
     #[track_caller]
@@ -83,7 +92,7 @@ fn who_is_not_let_in_is_told_why_and_asked_again() {
     let mut lab = Lab::new();
     let url = lab.server.url.clone();
     let good = lab.bench.arm("1h");
-    let mut engine = Engine::start(&lab.bench, &lab.disk.device, json!({}));
+    let mut engine = Engine::start(&lab.bench, &[&lab.disk.device], json!({}));
     let server = engine.asks("Server address");
     engine.type_text(&server, "ftp://bundles");
     let server = engine.asks("Server address");
@@ -148,7 +157,7 @@ fn who_is_not_let_in_is_told_why_and_asked_again() {
     let mut engine = lab.engine(json!({ "code": lab.bench.arm("1h"), "fingerprint": pin }));
     let server = engine.asks("Server address");
     lab.note_problem("wrong root pin", &server);
-    insta::assert_snapshot!("not_let_in", lab.said);
+    insta::assert_snapshot!("not_let_in", lab.finish());
 }
 
 fn hide_number_before(text: &str, mark: &str) -> String {
@@ -202,8 +211,48 @@ fn fault_40_what_is_wrong_with_a_snapshot_is_said_before_anything_is_written() {
         lab.note_trouble(case, &trouble);
     }
     // How well a pack is compressed depends on times.
-    let said = [" bytes long", " are needed"].iter().fold(lab.said, |said, mark| hide_number_before(&said, mark));
+    let said = [" bytes long", " are needed"].iter().fold(lab.finish(), |said, mark| hide_number_before(&said, mark));
     insta::assert_snapshot!("snapshot", said);
+}
+
+#[test]
+fn fault_38_an_older_snapshot_in_the_place_of_a_newer_one_is_refused() {
+    if !can_run() {
+        return;
+    }
+    let mut lab = Lab::new();
+    let node = Attached::new(&lab.bench.path("node.img"), 512);
+    let again = ["capture", "--node-file", "node.json", "--server", &lab.server.url, "--disk", &node.device];
+    lab.bench.rerack(&again).with_code(0);
+    drop(node);
+    let listed = lab.bench.rerack(&["list", NODE, "--json"]).with_code(0);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let ids: Vec<&str> =
+        listed[0]["snapshots"].as_array().unwrap().iter().map(|one| one["snapshot"].as_str().unwrap()).collect();
+    let [older, newer] = ids[..] else { panic!("two snapshots: {listed}") };
+    // All three are signed as they must be, only not for this snapshot.
+    for name in ["manifest.json", "manifest.sig", "receipt.json"] {
+        let at = |id: &str| lab.bench.path(&format!("repo/snapshots/{NODE}/{id}/{name}"));
+        fs::copy(at(older), at(newer)).unwrap();
+    }
+    let code = lab.bench.arm("1h");
+    let trouble = lab.engine(json!({ "code": code, "node": NODE, "snapshot": newer })).trouble();
+    lab.note_trouble("the newer one by its name", &trouble);
+    // Where nobody named it the older one is offered, under its own name and not without a word.
+    let mut engine = lab.engine(json!({ "code": code, "node": NODE, "snapshot": "latest" }));
+    engine.wait("a word of the newer one", |event| match event {
+        Event::Log { level: LogLevel::Warning, text } => text.contains(newer).then_some(()),
+        Event::Plan(plan) => panic!("a plan without a word: {plan:?}"),
+        _ => None,
+    });
+    let shown = engine.wait("a plan", |event| match event {
+        Event::Plan(plan) => Some(plan.snapshot),
+        _ => None,
+    });
+    assert!(shown.ends_with(older), "it is shown as what it is: {shown}");
+    engine.asks("Consent");
+    assert_eq!(lab.disk.sha256(), lab.untouched);
+    insta::assert_snapshot!("older", lab.finish());
 }
 
 #[test]
@@ -217,7 +266,7 @@ fn fault_49_a_machine_without_a_fitting_disk_is_refused_with_the_reason() {
     lab.bench.blank_image("small.img", 150);
     let small = Attached::without_partitions(&lab.bench.path("small.img"), 512);
     let blank = small.sha256();
-    let trouble = Engine::start(&lab.bench, &small.device, settings.clone()).trouble();
+    let trouble = Engine::start(&lab.bench, &[&small.device], settings.clone()).trouble();
     lab.note_trouble("a disk that is too small", &trouble);
     assert_eq!(small.sha256(), blank);
 
@@ -225,10 +274,13 @@ fn fault_49_a_machine_without_a_fitting_disk_is_refused_with_the_reason() {
     let mounted = lab.bench.path("held");
     fs::create_dir(&mounted).unwrap();
     let held = support::MountedHere::new(&node.partition(3), "ro", &mounted);
-    let trouble = Engine::start(&lab.bench, &node.device, settings).trouble();
+    let trouble = Engine::start(&lab.bench, &[&node.device], settings.clone()).trouble();
     lab.note_trouble("no disk but one that is in use", &trouble);
     drop(held);
-    insta::assert_snapshot!("disk", lab.said);
+
+    let trouble = Engine::start(&lab.bench, &["/dev/rerack-no-such-disk"], settings).trouble();
+    lab.note_trouble("a disk that is not there", &trouble);
+    insta::assert_snapshot!("disk", lab.finish());
 }
 
 #[test]
@@ -274,6 +326,7 @@ fn fault_42_nothing_but_the_serial_number_of_the_disk_consents() {
     engine.answer(&question, Answer::Decline);
     assert_eq!(engine.exit_code(), Some(13), "it begins anew");
     assert_eq!(lab.disk.sha256(), lab.untouched);
+    lab.bystanders.are_untouched(&lab.bench);
 }
 
 #[test]
@@ -304,5 +357,5 @@ fn a_machine_without_a_person_erases_only_what_it_was_told_to() {
     let unreachable = json!({ "servers": [format!("https://{}", free_address())], "code": code, "unattended": true });
     let trouble = lab.engine(unreachable).trouble();
     assert!(trouble.retry_in_ms.is_some(), "it tries again by itself: {trouble:?}");
-    insta::assert_snapshot!("unattended", lab.said);
+    insta::assert_snapshot!("unattended", lab.finish());
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind};
 use serde_json::{Value, json};
 use support::engine::Engine;
-use support::{Attached, Bench, NODE, Parts, Served, can_run, damage, read_at, write_at};
+use support::{Attached, Bench, Bystanders, NODE, Parts, Served, can_run, damage, read_at, write_at};
 
 /// Files as `Parts::RootWithMuch` has them.
 const FILES: u64 = 24;
@@ -22,12 +22,18 @@ fn be_the_engine() {
     support::engine::be_the_engine();
 }
 
-/// A captured node with 96 MiB of files, and the blank disk of the machine that takes its place.
-fn lost_node() -> (Bench, Attached) {
+/// A captured node with 96 MiB of files, the blank disk of the machine that takes its place, and what else is there.
+fn lost_node() -> (Bench, Attached, Bystanders) {
     let bench = Bench::with_snapshot_of(Parts::RootWithMuch);
     bench.blank_image("new.img", 250);
     let disk = Attached::without_partitions(&bench.path("new.img"), 512);
-    (bench, disk)
+    let bystanders = Bystanders::of(&bench);
+    (bench, disk, bystanders)
+}
+
+/// An engine that sees both the blank disk and one that nobody means.
+fn start(bench: &Bench, disk: &Attached, bystanders: &Bystanders, settings: Value) -> Engine {
+    Engine::start(bench, &[&disk.device, &bystanders.disk.device], settings)
 }
 
 fn settings(bench: &Bench, server: &Served, more: Value) -> Value {
@@ -62,12 +68,12 @@ fn nothing_is_wrong_on(bench: &Bench) -> usize {
 }
 
 #[track_caller]
-fn came_back(bench: &Bench, disk: Attached, node_image: &str) {
+fn came_back(bench: &Bench, disk: Attached, bystanders: &Bystanders) {
     assert_eq!(read_at(Path::new(&disk.device), 0, 440), read_at(&bench.path("node.img"), 0, 440), "it can be booted");
     drop(disk);
     let report = bench.rerack(&["compare", NODE, "--image", "new.img"]).with_code(0);
     assert!(report.contains("compared: 0 differences, 0 excepted"), "{report}");
-    assert_eq!(bench.sha256("node.img"), node_image, "no disk but the target is touched");
+    bystanders.are_untouched(bench);
 }
 
 #[test]
@@ -75,11 +81,10 @@ fn fault_24_a_byte_flipped_after_the_check_is_never_written_and_the_restore_goes
     if !can_run() {
         return;
     }
-    let (bench, disk) = lost_node();
-    let node_image = bench.sha256("node.img");
+    let (bench, disk, bystanders) = lost_node();
     let server = Served::start(&bench);
     damage::keep(&bench);
-    let mut engine = Engine::start(&bench, &disk.device, settings(&bench, &server, json!({})));
+    let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, json!({})));
     let question = engine.asks("Consent");
     // Everything was proven; only now is the byte flipped.
     damage::flip(&damage::files(&bench, "repo/packs")[0]);
@@ -98,7 +103,7 @@ fn fault_24_a_byte_flipped_after_the_check_is_never_written_and_the_restore_goes
     assert_eq!(report.outcome, Outcome::Restored);
     assert!(report.reused_bytes.get() > 4 << 20, "what was written is kept: {report:?}");
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
-    came_back(&bench, disk, &node_image);
+    came_back(&bench, disk, &bystanders);
 }
 
 #[test]
@@ -106,11 +111,10 @@ fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
     if !can_run() {
         return;
     }
-    let (bench, disk) = lost_node();
-    let node_image = bench.sha256("node.img");
+    let (bench, disk, bystanders) = lost_node();
     let server = Served::start(&bench);
     let alone = json!({ "unattended": true, "erase": "blank" });
-    let mut engine = Engine::start(&bench, &disk.device, settings(&bench, &server, alone));
+    let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
     engine.wait_until_written(8 << 20);
     let address = server.kill();
     engine.wait("a word that it waits", |event| match event {
@@ -127,7 +131,7 @@ fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
     assert_eq!(report.outcome, Outcome::Restored);
     assert!(engine.log().contains("the data flows again"), "{}", engine.log());
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
-    came_back(&bench, disk, &node_image);
+    came_back(&bench, disk, &bystanders);
 }
 
 #[test]
@@ -135,21 +139,20 @@ fn fault_24_where_nobody_sits_a_damaged_pack_is_tried_again_until_it_is_mended()
     if !can_run() {
         return;
     }
-    let (bench, disk) = lost_node();
-    let node_image = bench.sha256("node.img");
+    let (bench, disk, bystanders) = lost_node();
     let server = Served::start(&bench);
     damage::keep(&bench);
     let alone = settings(&bench, &server, json!({ "unattended": true, "erase": "blank" }));
     // The arm hashed every pack; what the engine proves of packs itself is their presence and length.
     damage::flip(&damage::files(&bench, "repo/packs")[0]);
-    let mut engine = Engine::start(&bench, &disk.device, alone);
+    let mut engine = start(&bench, &disk, &bystanders, alone);
     let trouble = engine.trouble();
     assert!(trouble.disks_written && trouble.retry_in_ms.is_some(), "{trouble:?}");
     assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
     damage::mend(&bench);
     assert_eq!(engine.result().outcome, Outcome::Restored, "by itself, and under the consent that was given");
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
-    came_back(&bench, disk, &node_image);
+    came_back(&bench, disk, &bystanders);
 }
 
 #[test]
@@ -159,11 +162,10 @@ fn fault_03_an_engine_killed_early_midway_and_late_goes_on_without_a_word_from_a
     }
     for alone in [json!({}), json!({ "unattended": true, "erase": "blank" })] {
         let is_alone = alone.get("unattended").is_some();
-        let (bench, disk) = lost_node();
-        let node_image = bench.sha256("node.img");
+        let (bench, disk, bystanders) = lost_node();
         let server = Served::start(&bench);
         let told = if is_alone { settings(&bench, &server, alone) } else { json!({}) };
-        let mut engine = Engine::start(&bench, &disk.device, told.clone());
+        let mut engine = start(&bench, &disk, &bystanders, told.clone());
         if !is_alone {
             introduce(&mut engine, &server.url, &bench.arm("1h"));
         }
@@ -172,7 +174,7 @@ fn fault_03_an_engine_killed_early_midway_and_late_goes_on_without_a_word_from_a
             engine.kill_among_the_data(mebibytes << 20);
             assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
             // As PID 1 does: the same settings, whatever was typed.
-            engine = Engine::start(&bench, &disk.device, told.clone());
+            engine = start(&bench, &disk, &bystanders, told.clone());
         }
         let report = engine.result();
         assert_eq!(report.outcome, Outcome::Restored);
@@ -182,7 +184,7 @@ fn fault_03_an_engine_killed_early_midway_and_late_goes_on_without_a_word_from_a
         let left = fs::read_dir(bench.path("engine")).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("access")).collect();
         assert!(left.is_empty(), "what let it in is forgotten when it is done: {left:?}");
-        came_back(&bench, disk, &node_image);
+        came_back(&bench, disk, &bystanders);
     }
 }
 
@@ -191,8 +193,7 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     if !can_run() {
         return;
     }
-    let (bench, disk) = lost_node();
-    let node_image = bench.sha256("node.img");
+    let (bench, disk, bystanders) = lost_node();
     let server = Served::start(&bench);
     let told = settings(&bench, &server, json!({ "unattended": true, "erase": "blank" }));
     let but = |more: Value| {
@@ -200,12 +201,12 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         all
     };
-    Engine::start(&bench, &disk.device, told.clone()).kill_among_the_data(20 << 20);
+    start(&bench, &disk, &bystanders, told.clone()).kill_among_the_data(20 << 20);
     // As a power cut does: what the machine had in memory is gone.
     fs::remove_file(bench.path("engine/access.json")).unwrap();
 
     let other_plan = but(json!({ "erase": format!("plan:{}", "0".repeat(64)) }));
-    let trouble = Engine::start(&bench, &disk.device, other_plan).trouble();
+    let trouble = start(&bench, &disk, &bystanders, other_plan).trouble();
     assert_eq!(trouble.what, "Nothing may be erased", "what may be erased is asked each time");
     assert!(trouble.disks_written && trouble.retry_in_ms.is_some(), "what was begun is not given up: {trouble:?}");
 
@@ -213,20 +214,20 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     write_at(Path::new(&disk.device), 0, &[0xfa; 440]);
     let running = disk.sha256();
     for erase in ["blank", "identity"] {
-        let trouble = Engine::start(&bench, &disk.device, but(json!({ "erase": erase }))).trouble();
+        let trouble = start(&bench, &disk, &bystanders, but(json!({ "erase": erase }))).trouble();
         assert!(trouble.now_what.contains("arm it again"), "{trouble:?}");
         assert!(trouble.now_what.contains("restarts in") && trouble.retry_in_ms.is_none(), "{trouble:?}");
     }
-    Engine::start(&bench, &disk.device, but(json!({ "unattended": false }))).asks("Consent");
+    start(&bench, &disk, &bystanders, but(json!({ "unattended": false }))).asks("Consent");
     assert_eq!(disk.sha256(), running, "nothing is written without consent");
 
     write_at(Path::new(&disk.device), 0, &[0; 440]);
-    let mut engine = Engine::start(&bench, &disk.device, told.clone());
+    let mut engine = start(&bench, &disk, &bystanders, told.clone());
     let report = engine.result();
     assert_eq!(report.outcome, Outcome::Restored, "a disk that shows the first write is brought to its end");
     assert!(report.reused_bytes.get() > 1 << 20, "what was right is kept: {report:?}");
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
-    came_back(&bench, disk, &node_image);
+    came_back(&bench, disk, &bystanders);
 }
 
 /// Answers everything until the restore begins, as somebody at the console does.
@@ -253,9 +254,10 @@ fn a_server_lost_at_the_very_end_still_hears_that_it_is_done() {
     let bench = Bench::with_snapshot_of(Parts::Root);
     bench.blank_image("new.img", 250);
     let disk = Attached::without_partitions(&bench.path("new.img"), 512);
+    let bystanders = Bystanders::of(&bench);
     let server = Served::start(&bench);
     let alone = json!({ "unattended": true, "erase": "blank" });
-    let mut engine = Engine::start(&bench, &disk.device, settings(&bench, &server, alone));
+    let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
     // The last write needs the boot code from the server, which is waited for.
     engine.wait("the last write", |event| match event {
         Event::Log { text, .. } if text == "making disk0 bootable" => Some(()),
@@ -273,4 +275,5 @@ fn a_server_lost_at_the_very_end_still_hears_that_it_is_done() {
     assert_eq!(engine.exit_code(), Some(11), "powered off, as asked for");
     let arms = bench.rerack(&["arms"]).with_code(0);
     assert!(arms.contains("done"), "the code is burnt: {arms}");
+    bystanders.are_untouched(&bench);
 }

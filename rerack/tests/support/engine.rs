@@ -66,9 +66,9 @@ impl Screen {
 }
 
 impl Engine {
-    /// Starts an engine whose only disk is `disk`, with further settings.
-    pub fn start(bench: &Bench, disk: &str, settings: Value) -> Self {
-        let mut all = json!({ "format": 1, "disks": [disk], "after": "poweroff" });
+    /// Starts an engine that sees only these disks, with further settings.
+    pub fn start(bench: &Bench, disks: &[&str], settings: Value) -> Self {
+        let mut all = json!({ "format": 1, "disks": disks, "after": "poweroff" });
         all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         let directory = bench.path("engine");
         fs::create_dir_all(&directory).unwrap();

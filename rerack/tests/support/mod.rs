@@ -242,6 +242,31 @@ impl Bench {
     }
 }
 
+/// Disks that nobody means: the captured node's own, and one that every engine is shown beside its target. Nothing may
+/// ever be written to either.
+pub struct Bystanders {
+    pub disk: Attached,
+    node_image: String,
+    content: String,
+}
+
+impl Bystanders {
+    pub fn of(bench: &Bench) -> Self {
+        // Too small for the node, so that the target stays the only disk that fits; and it holds something.
+        bench.blank_image("bystander.img", 24);
+        tool("mkfs.ext4", &["-q", "-L", "keep", &bench.text_path("bystander.img")]);
+        let disk = Attached::without_partitions(&bench.path("bystander.img"), 512);
+        let content = disk.sha256();
+        Self { disk, node_image: bench.sha256("node.img"), content }
+    }
+
+    #[track_caller]
+    pub fn are_untouched(&self, bench: &Bench) {
+        assert_eq!(self.disk.sha256(), self.content, "no disk but the target is touched");
+        assert_eq!(bench.sha256("node.img"), self.node_image, "the captured node's disk is not touched");
+    }
+}
+
 /// Takes out of a message what differs from run to run: paths, hashes, loop devices, inodes.
 pub fn scrub(bench: &Bench, text: &str) -> String {
     let text = text.replace(bench.directory.path().to_str().unwrap(), "BENCH");
