@@ -98,3 +98,32 @@ fn a_capture_fits_into_256_mebibytes_and_stands_behind_others() {
     assert!(kib << 10 < LIMIT_BYTES, "{peak}");
     assert!(!seen.is_empty() && seen.iter().all(|(nice, io)| *nice >= 10 && io == "best-effort: prio 7"), "{seen:?}");
 }
+
+#[test]
+fn a_person_at_a_terminal_sees_how_far_the_capture_is_and_a_pipe_gets_plain_lines() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.build_node(Parts::RootWithMuch);
+    let server = Served::start(&bench);
+    bench.add_node(&server);
+    let disk = Attached::new(&bench.path("node.img"), 512);
+    let arguments = ["capture", "--node-file", "node.json", "--server", &server.url, "--disk", &disk.device];
+    let capture = bench.command(&arguments);
+    let words = std::iter::once(capture.get_program()).chain(capture.get_args());
+    let line: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
+    let mut on_a_terminal = Command::new("script");
+    on_a_terminal.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    on_a_terminal.current_dir(bench.directory.path()).env("TERM", "xterm").stdin(Stdio::null());
+    let ended = on_a_terminal.output().unwrap();
+    let shown = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{shown}");
+    let bars: Vec<&str> = shown.split('\r').filter(|part| part.contains("reading disk0-p3")).collect();
+    assert!(bars.iter().any(|bar| bar.contains("%  ") && bar.contains(" of ") && bar.contains('[')), "{shown}");
+    assert!(shown.contains("web-03@"), "the result comes after it: {shown}");
+
+    let ended = bench.command(&arguments).output().unwrap();
+    let piped = [ended.stdout, ended.stderr].concat();
+    assert!(ended.status.success() && !piped.contains(&b'\r') && !piped.contains(&0x1b));
+}

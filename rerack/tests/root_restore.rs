@@ -115,6 +115,48 @@ fn a_node_keeps_the_log_of_its_restore() {
     assert!(report.contains("var-log: /rerack/other.log: should not be there\n"), "{report}");
 }
 
+#[test]
+fn a_name_that_died_with_the_disk_is_replaced_and_the_comparison_knows_why() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.build_node(Parts::Root);
+    let disk = Attached::new(&bench.path("node.img"), 512);
+    // The third partition is the one that is mounted, at the only place from which the scan reads an fstab.
+    let by_id = "/dev/disk/by-id/ata-OLD_DISK_S3Z9-part3";
+    bench.mounted(&disk.partition(3), "rw", |at| {
+        std::fs::write(at.join("fstab"), format!("# kept\n{by_id} /etc ext4 defaults 0 1\n")).unwrap();
+    });
+    drop(disk);
+    bench.capture_mounted(3, "/etc");
+    bench.blank_image("new.img", 200);
+    let bystanders = Bystanders::of(&bench);
+    let plan = bench.rerack(&["plan", NODE, "--target", "new.img", "--json"]).with_code(0);
+    std::fs::write(bench.path("p.json"), plan).unwrap();
+    let digest = plan_onto(&bench, "new.img");
+    bench.rerack(&["restore", NODE, "--target", "new.img", "--confirm", &digest]).with_code(0);
+
+    let disk = Attached::new(&bench.path("new.img"), 512);
+    bench.mounted(&disk.partition(3), "ro", |at| {
+        let fstab = std::fs::read_to_string(at.join("fstab")).unwrap();
+        assert_eq!(fstab, "# kept\nUUID=d6dcd9a2-0770-4d26-b0bc-955bfbe3f4f9 /etc ext4 defaults 0 1\n");
+    });
+    drop(disk);
+    // Without the plan it is a difference like any other.
+    let report = bench.rerack(&["compare", NODE, "--image", "new.img"]).with_code(3);
+    assert!(report.contains("etc: /fstab: size is "), "{report}");
+    let report = bench.rerack(&["compare", NODE, "--image", "new.img", "--plan", "p.json"]).with_code(0);
+    assert!(report.contains("compared: 0 differences, "), "{report}");
+    let excepted: Vec<&str> = report.lines().filter(|line| line.contains("; allowed: ")).collect();
+    assert!(!excepted.is_empty(), "{report}");
+    for line in excepted {
+        let reason = "; allowed: the disk has another name in this machine; its UUID stays";
+        assert!(line.starts_with("etc: /fstab: ") && line.ends_with(reason), "{line}");
+    }
+    bystanders.are_untouched(&bench);
+}
+
 /// The node tells what was done to it, to root alone.
 fn keeps_its_log(logs: &Path, digest: &str) {
     let kept: Vec<_> = std::fs::read_dir(logs.join("rerack")).unwrap().map(|entry| entry.unwrap().path()).collect();
