@@ -539,4 +539,118 @@ mod tests {
         let (_, result) = restore(&source, wants);
         assert!(matches!(result, Err(PipelineError::Write("the disk is full"))));
     }
+
+    /// A sink in which as many writes as there are workers must be under way at once before any of them ends.
+    struct Meeting {
+        all: usize,
+        here: std::sync::Mutex<usize>,
+        changed: std::sync::Condvar,
+    }
+
+    impl Sink<usize> for Meeting {
+        type Error = &'static str;
+        type Worker = bool;
+        fn worker(&self) -> bool {
+            false
+        }
+        fn write(&self, has_met: &mut bool, _: &usize, _: &[u8]) -> Result<(), &'static str> {
+            if std::mem::replace(has_met, true) {
+                return Ok(());
+            }
+            let mut here = self.here.lock().unwrap();
+            *here += 1;
+            self.changed.notify_all();
+            let limit = Duration::from_secs(20);
+            let waiting = |here: &mut usize| *here < self.all;
+            let (_here, waited) = self.changed.wait_timeout_while(here, limit, waiting).unwrap();
+            if waited.timed_out() { Err("the other workers do not write meanwhile") } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn all_workers_write_at_once() {
+        let source = faulty(&[]);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let meeting = Meeting { all: 5, here: std::sync::Mutex::default(), changed: std::sync::Condvar::default() };
+        let options = PipelineOptions { workers: 5, ..PipelineOptions::default() };
+        let wants = wants(&source.pack).into_iter().map(Ok::<_, ()>);
+        run(&source, wants, &meeting, &options, &Meter::default(), &|_| (), runtime.handle()).unwrap();
+        assert_eq!(*meeting.here.lock().unwrap(), 5, "each worker wrote something");
+    }
+
+    /// A source that counts what it handed out, and how many reads were under way at once.
+    struct Counted {
+        pack: Pack,
+        handed_out: std::sync::atomic::AtomicU64,
+        now: AtomicUsize,
+        at_once: AtomicUsize,
+    }
+
+    impl PackSource for Counted {
+        fn read<'a>(&'a self, _: &'a Hash, range: std::ops::Range<u64>) -> BoxFuture<'a, Result<Bytes, SourceError>> {
+            async move {
+                let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+                self.at_once.fetch_max(now, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.now.fetch_sub(1, Ordering::SeqCst);
+                self.handed_out.fetch_add(range.end - range.start, Ordering::SeqCst);
+                Ok(self.pack.bytes[range.start as usize..range.end as usize].to_vec().into())
+            }
+            .boxed()
+        }
+    }
+
+    /// A slow disk, which looks how much was handed out that it has not seen yet.
+    struct Slow<'a> {
+        source: &'a Counted,
+        stored_lens: Vec<u64>,
+        written: std::sync::atomic::AtomicU64,
+        most_waiting: std::sync::atomic::AtomicU64,
+    }
+
+    impl Sink<usize> for Slow<'_> {
+        type Error = &'static str;
+        type Worker = ();
+        fn worker(&self) {}
+        fn write(&self, (): &mut (), target: &usize, _: &[u8]) -> Result<(), &'static str> {
+            thread::sleep(Duration::from_millis(10));
+            // In this order, so that what is handed out meanwhile is not taken for more than it is.
+            let handed_out = self.source.handed_out.load(Ordering::SeqCst);
+            let written = self.written.fetch_add(self.stored_lens[*target], Ordering::SeqCst);
+            self.most_waiting.fetch_max(handed_out.saturating_sub(written), Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_waits_to_be_written_stays_within_the_budget_however_slow_the_disk_is() {
+        // Noise, so that what is stored is as long as its content. Each chunk is as if in a pack of its own, so that each
+        // is a read of its own.
+        let contents = (0..40).map(|seed| bundle::testing::noise(seed, 1 << 20));
+        let mut builder = PackBuilder::new();
+        for content in contents {
+            builder.push(Hash::of(&content), &bundle::frame::compress(&content, 1).unwrap()).unwrap();
+        }
+        let pack = builder.finish().unwrap();
+        let mut wants = wants(&pack);
+        wants.iter_mut().for_each(|want| want.place.pack = Hash::of(&want.target.to_le_bytes()));
+        let stored_lens: Vec<u64> = wants.iter().map(|want| want.place.stored_len.into()).collect();
+        let all = stored_lens.iter().sum::<u64>();
+        let budget_bytes = READ_BYTES_MAX + (READ_BYTES_MAX >> 1);
+        assert!(all > 3 * budget_bytes, "there is more than fits");
+        let counter = std::sync::atomic::AtomicU64::default;
+        let source =
+            Counted { pack, handed_out: counter(), now: AtomicUsize::default(), at_once: AtomicUsize::default() };
+        let slow = Slow { source: &source, stored_lens, written: counter(), most_waiting: counter() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let options = PipelineOptions { budget_bytes, connections: 8, workers: 2, ..PipelineOptions::default() };
+        let wants = wants.into_iter().map(Ok::<_, ()>);
+        run(&source, wants, &slow, &options, &Meter::default(), &|_| (), runtime.handle()).unwrap();
+
+        assert_eq!(slow.written.into_inner(), all);
+        let most = slow.most_waiting.into_inner();
+        assert!(most <= budget_bytes, "{most} bytes waited; {budget_bytes} may");
+        assert!(most > budget_bytes / 2, "only {most} bytes waited: nothing was tested");
+        assert!(source.at_once.into_inner() > 1, "reads are under way at once");
+    }
 }
