@@ -288,3 +288,22 @@ async fn another_server_takes_over_when_one_is_gone_for_the_time_being() {
     let refused = client.reader().snapshots().await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { status: 401, .. }), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_speaks_without_tls_is_told_nothing() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = TestServer::start().await;
+    let address = server.url.to_string().trim_start_matches("https://").trim_end_matches('/').to_owned();
+    for request in ["GET /v1/hello HTTP/1.1\r\nHost: bundles\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut plain = tokio::net::TcpStream::connect(&address).await.unwrap();
+        plain.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // It is closed at once, with an alert of TLS before it at most; whether by a reset does not matter.
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(10), plain.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "the connection stays open");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(!text.contains("HTTP") && answer.len() < 16, "an answer in the clear: {text:?}");
+    }
+    // The same address answers who asks as it must be asked.
+    server.connect().await;
+}
