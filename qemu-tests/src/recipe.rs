@@ -65,7 +65,7 @@ const PACKAGES: [&str; 17] = [
 ];
 
 /// Raised when a change of the builder makes cached nodes wrong.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl NodeRecipe {
     /// A small Debian bookworm node that starts by BIOS: 1 MiB BIOS boot, swap, ext4 root, XFS data.

@@ -8,6 +8,8 @@ mod boot;
 mod demo;
 mod devices;
 mod killed;
+mod lost;
+mod portrait;
 mod restore;
 
 pub use demo::demo;
@@ -42,7 +44,22 @@ const NODE_TOOLS: &[&str] =
     &["qemu-system-x86_64", "mmdebstrap", "losetup", "sfdisk", "mkfs.ext4", "mkfs.xfs", "mkfs.vfat", "mkswap", "blkid"];
 
 /// What making a boot image needs.
-const IMAGE_TOOLS: &[&str] = &["qemu-system-x86_64", "mmdebstrap", "xorriso"];
+const IMAGE_TOOLS: &[&str] = &["qemu-system-x86_64", "mmdebstrap", "dpkg-deb", "xorriso", "mformat"];
+/// What the whole way needs: a node and a boot image.
+const RESTORE_TOOLS: &[&str] = &[
+    "qemu-system-x86_64",
+    "mmdebstrap",
+    "dpkg-deb",
+    "xorriso",
+    "mformat",
+    "losetup",
+    "sfdisk",
+    "mkfs.ext4",
+    "mkfs.xfs",
+    "mkfs.vfat",
+    "mkswap",
+    "blkid",
+];
 /// Why a scenario that needs what ships is skipped.
 const NO_PROGRAMS: &str = "RERACK_PROGRAMS does not name a folder with the static programs";
 
@@ -72,17 +89,17 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "node-uefi",
-            about: "a small node boots by UEFI, from its NVRAM entry and from the fallback path",
+            about: "a small node boots by UEFI from its NVRAM entry",
             needs: NODE_TOOLS,
             always: false,
             play: boot::node_uefi,
         },
         Scenario {
-            name: "iso-bios",
-            about: "the boot image starts by BIOS",
+            name: "iso-as-disk",
+            about: "the boot image starts by BIOS as a USB stick does",
             needs: IMAGE_TOOLS,
-            always: false,
-            play: boot::iso_bios,
+            always: true,
+            play: boot::iso_as_disk,
         },
         Scenario {
             name: "iso-uefi-secure-boot",
@@ -94,42 +111,42 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "interactive-bios",
             about: "an operator brings a lost node back at the console of a BIOS machine",
-            needs: NODE_TOOLS,
+            needs: RESTORE_TOOLS,
             always: true,
             play: restore::interactive_bios,
         },
         Scenario {
             name: "unattended-uefi",
             about: "an armed server and kernel arguments bring a UEFI node back with nobody there",
-            needs: NODE_TOOLS,
+            needs: RESTORE_TOOLS,
             always: true,
             play: restore::unattended_uefi,
         },
         Scenario {
             name: "killed-in-data",
-            about: "a machine loses power early and late in the data; each next start goes on with the restore",
-            needs: NODE_TOOLS,
+            about: "fault 03: a machine loses power early and late in the data; each next start goes on with the restore",
+            needs: RESTORE_TOOLS,
             always: true,
             play: restore::killed_in_data,
         },
         Scenario {
             name: "engine-killed",
-            about: "the engine is killed early, midway and late in the data, and goes on without being asked to",
-            needs: NODE_TOOLS,
+            about: "fault 03: the engine is killed early, midway and late in the data, and goes on without being asked to",
+            needs: RESTORE_TOOLS,
             always: true,
             play: killed::interactive,
         },
         Scenario {
             name: "engine-killed-unattended",
             about: "the same where nobody sits",
-            needs: NODE_TOOLS,
+            needs: RESTORE_TOOLS,
             always: false,
             play: killed::unattended,
         },
         Scenario {
             name: "no-consent",
-            about: "a wrong code, an empty Enter and a wrong serial number leave the disk unwritten",
-            needs: NODE_TOOLS,
+            about: "fault 42: a wrong code, an empty Enter and a wrong serial number leave the disk unwritten",
+            needs: RESTORE_TOOLS,
             always: true,
             play: restore::no_consent,
         },

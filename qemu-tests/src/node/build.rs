@@ -237,7 +237,7 @@ fn install_grub(
         .start()?;
     let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
     let install = if recipe.uefi {
-        "grub-install --target=x86_64-efi --efi-directory=/boot/efi --bootloader-id=debian --force-extra-removable"
+        "grub-install --target=x86_64-efi --efi-directory=/boot/efi --bootloader-id=debian"
     } else {
         "grub-install --target=i386-pc /dev/vda"
     };

@@ -1,9 +1,13 @@
 //! Machines boot: the framework's own proof, the prepared nodes, the boot image.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use super::{NO_PROGRAMS, Outcome};
-use crate::{BootFiles, Error, Firmware, Guest, Lab, Node, NodeRecipe, Programs, cpio_of, host};
+use crate::{BootFiles, Disk, Error, Firmware, Guest, Lab, Node, NodeRecipe, Programs, VmBuilder, cpio_of, host};
 
 /// Under translation on busy cores.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -61,18 +65,14 @@ pub(super) fn node_bios(lab: &Lab) -> Result<Outcome, Error> {
 
 pub(super) fn node_uefi(lab: &Lab) -> Result<Outcome, Error> {
     let node = Node::prepare(lab, NodeRecipe::small_uefi())?;
-    let mut disk = node.copy_disk(lab, "node-uefi")?;
+    let disk = node.copy_disk(lab, "node-uefi")?;
     let mut vm = node.machine(lab, "node-uefi", &disk).start()?;
     let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
     let entries = guest.expect("efibootmgr", COMMAND_TIMEOUT)?;
     if !entries.to_lowercase().contains("debian") {
         return Err(Error::Unexpected(format!("no NVRAM entry of Debian:\n{entries}")));
     }
-    healthy(guest)?;
-    // A new board knows no entry.
-    disk.variables = None;
-    let mut vm = node.machine(lab, "node-uefi-new-board", &disk).start()?;
-    healthy(Guest::login(&mut vm, BOOT_TIMEOUT)?)
+    healthy(guest)
 }
 
 /// The network is up, nothing has failed, the awkward files are there.
@@ -97,21 +97,25 @@ fn healthy(mut guest: Guest<'_>) -> Result<Outcome, Error> {
     Ok(Outcome::Passed)
 }
 
-pub(super) fn iso_bios(lab: &Lab) -> Result<Outcome, Error> {
-    iso(lab, "iso-bios", Firmware::Bios)
+/// As a USB stick: the image is the disk.
+pub(super) fn iso_as_disk(lab: &Lab) -> Result<Outcome, Error> {
+    iso(lab, |iso| {
+        let stick = lab.copy_disk(iso, "iso-as-disk.img")?;
+        Ok(lab.vm("iso-as-disk").disk(Disk::new(stick)))
+    })
 }
 
 pub(super) fn iso_uefi_secure_boot(lab: &Lab) -> Result<Outcome, Error> {
-    iso(lab, "iso-uefi-secure-boot", Firmware::UefiSecureBoot)
+    iso(lab, |iso| Ok(lab.vm("iso-uefi-secure-boot").firmware(Firmware::UefiSecureBoot).cdrom(iso)))
 }
 
 /// The boot image's own init puts a screen on the serial line; what it says then belongs to other scenarios.
-fn iso(lab: &Lab, name: &str, firmware: Firmware) -> Result<Outcome, Error> {
+fn iso(lab: &Lab, machine: impl FnOnce(&Path) -> Result<VmBuilder, Error>) -> Result<Outcome, Error> {
     let Some(programs) = Programs::from_environment() else {
         return Ok(Outcome::Skipped(NO_PROGRAMS.into()));
     };
     let iso = programs.iso(lab)?;
-    let mut vm = lab.vm(name).firmware(firmware).cdrom(iso).start()?;
+    let mut vm = machine(&iso)?.start()?;
     vm.wait_for_screen("rerack |", BOOT_TIMEOUT)?;
     println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
     Ok(Outcome::Passed)

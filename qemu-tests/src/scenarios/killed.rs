@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::restore::{self, Lost};
+use super::lost::{self, Lost};
 use super::{NO_PROGRAMS, Outcome};
 use crate::{Error, Lab, NodeRecipe, Programs, Vm};
 
@@ -20,9 +20,9 @@ const KILLED_AT: [u32; 3] = [10, 150, 300];
 pub(super) fn interactive(lab: &Lab) -> Result<Outcome, Error> {
     play(lab, "new-engine", |lost, code, arguments, machine| {
         let mut vm = machine(&format!("{arguments} rerack.shell"))?;
-        restore::introduce(&mut vm, &lost.server.url(), code)?;
-        restore::go_to_consent(&mut vm)?;
-        restore::consent(&mut vm)?;
+        lost::introduce(&mut vm, &lost.server.url(), code)?;
+        lost::go_to_consent(&mut vm)?;
+        lost::consent(&mut vm)?;
         Ok(vm)
     })
 }
@@ -33,7 +33,7 @@ pub(super) fn unattended(lab: &Lab) -> Result<Outcome, Error> {
         let url = lost.server.url();
         let alone = format!("rerack.server={url} rerack.code={code} rerack.unattended rerack.erase=blank rerack.shell");
         let mut vm = machine(&format!("{arguments} {alone}"))?;
-        vm.wait_for_screen("rerack |", restore::BOOT_TIMEOUT)?;
+        vm.wait_for_screen("rerack |", lost::BOOT_TIMEOUT)?;
         Ok(vm)
     })
 }
@@ -52,20 +52,20 @@ fn play(
     let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
     let code = lost.arm()?;
     let files = lost.network_boot(lab)?;
-    let (machine, disk) = lost.replacement(lab, name)?;
-    let mut machine = Some(machine);
+    let new = lost.replacement(lab, name)?;
     let mut vm = begin(&lost, &code, "console=ttyS0,115200", &mut |arguments| {
-        machine.take().expect("one machine is started").kernel(&files, arguments).start()
+        new.machine.clone().kernel(&files, arguments).start()
     })?;
     for line in kill_engines(&mut vm)? {
         println!("        {line}");
     }
     // From here on nobody types anything.
-    restore::wait_restored(&mut vm, restore::RESTORE_TIMEOUT)?;
-    println!("{}", restore::indent(&vm.screen()));
-    vm.wait_off(restore::BOOT_TIMEOUT)?;
-    lost.equals_snapshot(&disk)?;
-    lost.comes_back(lost.restored(lab, &format!("back-{name}"), &disk))?;
+    lost::wait_restored(&mut vm, lost::RESTORE_TIMEOUT)?;
+    println!("{}", lost::indent(&vm.screen()));
+    vm.wait_off(lost::BOOT_TIMEOUT)?;
+    new.left_the_other_disk_alone()?;
+    lost.equals_snapshot(&new.disk)?;
+    lost.comes_back(lost.restored(lab, &format!("back-{name}"), &new.disk))?;
     Ok(Outcome::Passed)
 }
 
