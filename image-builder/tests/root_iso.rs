@@ -78,6 +78,8 @@ fn the_image_starts_by_bios_and_by_uefi_with_secure_boot() {
     let report = build_iso(&options).unwrap_or_else(|error| panic!("{}", explain(&error)));
     eprintln!("built in {:.1} s: {report:?}", begun.elapsed().as_secs_f32());
 
+    // Debian trixie's kernel: what the drivers and the tools were chosen for.
+    assert!(report.kernel_release.starts_with("6.12."), "{}", report.kernel_release);
     let inventory: Inventory = serde_json::from_slice(&fs::read(&report.inventory).unwrap()).unwrap();
     assert!(inventory.packages.iter().any(|package| package.name == "xfsprogs"));
     let unowned: Vec<&str> =
