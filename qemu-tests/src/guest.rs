@@ -5,7 +5,7 @@ use std::{fs::File, io, net::TcpListener, path::Path, thread, time::Duration};
 use crate::{Error, Vm};
 
 /// A guest's shell prompt comes within moments once it has booted.
-const PROMPT_TIMEOUT: Duration = Duration::from_secs(60);
+const PROMPT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The host, as a guest on QEMU's user network sees it.
 pub(crate) const HOST_ADDRESS: &str = "10.0.2.2";
@@ -78,7 +78,7 @@ impl<'vm> Guest<'vm> {
             &format!(
                 "cat < /dev/tcp/{HOST_ADDRESS}/{port} > '{to}' && chmod {mode} '{to}' && test $(stat -c %s '{to}') = {size}"
             ),
-            Duration::from_secs(120),
+            Duration::from_secs(600),
         )
         .map(drop)
     }

@@ -15,9 +15,9 @@ use super::layout::{self, Part, Use};
 use crate::{BootFiles, Disk, Error, Guest, Lab, NodeRecipe, host};
 
 /// Under TCG on busy cores; an idle machine is up in half a minute.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
 /// GRUB's installer reads every module in translation.
-const GRUB_TIMEOUT: Duration = Duration::from_secs(300);
+const GRUB_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// A loop device over a part of a file; detached when dropped.
 struct Loop(String);

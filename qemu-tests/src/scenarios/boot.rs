@@ -10,8 +10,8 @@ use super::{NO_PROGRAMS, Outcome};
 use crate::{BootFiles, Disk, Error, Firmware, Guest, Lab, Node, NodeRecipe, Programs, VmBuilder, cpio_of, host};
 
 /// Under translation on busy cores.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A PID 1 that greets, reads a line, says it back and powers off.
 const ECHO_INIT: &str = r#"

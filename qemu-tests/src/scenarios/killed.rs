@@ -9,8 +9,8 @@ use super::lost::{self, Lost};
 use super::{NO_PROGRAMS, Outcome};
 use crate::{Error, Lab, NodeRecipe, Programs, Vm};
 
-const SHELL_TIMEOUT: Duration = Duration::from_secs(60);
-const KILLS_TIMEOUT: Duration = Duration::from_secs(900);
+const SHELL_TIMEOUT: Duration = Duration::from_secs(300);
+const KILLS_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Mebibytes that the engine has read from and written to disk when it is killed. The node has about 490 of content,
 /// and each engine reads what it keeps and writes the rest, so this is early, midway and late.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::portrait::Portrait;
 use crate::{BootFiles, BundleServer, Disk, Error, Guest, Lab, Net, Node, NodeRecipe, Programs, Vm, VmBuilder, host};
 
-/// Under translation on busy cores.
-pub(super) const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
-const CAPTURE_TIMEOUT: Duration = Duration::from_secs(600);
-pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(900);
-pub(super) const SCREEN_TIMEOUT: Duration = Duration::from_secs(120);
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// Under translation, on cores that others keep busy, things take many times as long; only what hangs is to be caught.
+pub(super) const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
+const CAPTURE_TIMEOUT: Duration = Duration::from_secs(1200);
+pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(1800);
+pub(super) const SCREEN_TIMEOUT: Duration = Duration::from_secs(300);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The replacement's disk is another one and larger.
 const NEW_DISK_BYTES: u64 = 4 << 30;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{Error, Guest};
 
-/// Under translation on busy cores.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
+/// It reads every file, under translation, on cores that others may keep busy.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// What differs between two moments of a running node, and so between the node and its restored self. The file that
 /// configures the network is looked at by itself.
