@@ -8,10 +8,10 @@ use crate::{Error, Guest};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// What differs between two moments of a running node, and so between the node and its restored self. The file that
-/// configures the network is looked at by itself.
+/// configures the network is looked at by itself; sockets are made by whoever listens, and not captured.
 const LIVE_PATHS: &str = "-path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
                           -o -path /var/log -o -path /var/cache -o -path /var/lib/systemd -o -path /root/rerack \
-                          -o -path /root/rerack-node -o -path /etc/resolv.conf -o -path /etc/systemd/network";
+                          -o -path /root/rerack-node -o -path /etc/resolv.conf -o -path /etc/systemd/network -o -type s";
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
