@@ -203,6 +203,13 @@ impl Strip {
             match (self.state, byte) {
                 (Sequence::Text, 0x1b) => self.state = Sequence::Escape,
                 (Sequence::Text, b'\n') => self.put(b'\n', text),
+                // Blanks that a status line is wiped with: what is written over them is the line.
+                (Sequence::Text, b'\r') => {
+                    let line = text.rfind('\n').map_or(0, |at| at + 1);
+                    if text[line..].bytes().all(|byte| byte == b' ') {
+                        text.truncate(line);
+                    }
+                }
                 (Sequence::Text, byte) if byte < 0x20 || byte == 0x7f => {}
                 (Sequence::Text, byte) => self.put(byte, text),
                 (Sequence::Escape, b'[') => {
@@ -272,6 +279,13 @@ mod tests {
         thread::sleep(Duration::from_millis(20));
         guest.write_all(b"\x80").unwrap();
         console.wait_for("Restore code\u{2500}", SOON).unwrap();
+    }
+
+    #[test]
+    fn a_status_line_that_was_wiped_leaves_no_blanks() {
+        let (mut console, mut guest, _dir) = pair();
+        guest.write_all(b"one\r\n\r        \rtwo\r\n  three\r\nend").unwrap();
+        assert_eq!(console.wait_for("end", SOON).unwrap(), "one\ntwo\n  three\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The programs that ship, from outside: the host's `rerack`, and what it does for a scenario.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{Error, Lab, host};
 
 /// How long a server may take until it listens: it makes keys at its first start.
-const SERVER_START_MAX: Duration = Duration::from_secs(60);
+const SERVER_START_MAX: Duration = Duration::from_secs(300);
 /// How long it may take to end what it is doing.
 const SERVER_STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -131,17 +131,20 @@ impl BundleServer {
         self.wait_until_listening()
     }
 
+    /// It binds its port before it has made its repository; only what it prints says that both are there.
     fn wait_until_listening(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + SERVER_START_MAX;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        loop {
+            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+            if said.contains("listening ") {
+                return Ok(());
+            }
             let ended = self.child.try_wait().map_err(Error::file("wait for the server of", &self.directory))?;
             if ended.is_some() || Instant::now() > deadline {
-                let said = std::fs::read_to_string(&self.log).unwrap_or_default();
                 return Err(Error::Unexpected(format!("the server does not listen; it said:\n{said}")));
             }
             thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
     }
 }
 

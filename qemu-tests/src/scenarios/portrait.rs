@@ -8,10 +8,11 @@ use crate::{Error, Guest};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// What differs between two moments of a running node, and so between the node and its restored self. The file that
-/// configures the network is looked at by itself; sockets are made by whoever listens, and not captured.
+/// configures the network is looked at by itself; sockets are made by whoever listens, and not captured; the restore places the fallback
+/// loader that the UEFI node has not, and a scenario starts from it.
 const LIVE_PATHS: &str = "-path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
                           -o -path /var/log -o -path /var/cache -o -path /var/lib/systemd -o -path /root/rerack \
-                          -o -path /root/rerack-node -o -path /etc/resolv.conf -o -path /etc/systemd/network -o -type s";
+                          -o -path /root/rerack-node -o -path /etc/resolv.conf -o -path /etc/systemd/network -o -path /boot/efi/EFI/BOOT -o -type s";
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +51,10 @@ impl Portrait {
             )?,
             network: ask(&format!("sed s/{mac}/mac/ {network_file}"))?,
             // A directory's size and links are the filesystem's own affair.
-            paths: ask("paths -type d -printf '%p %y %m %U %G %T@\\n' -o -printf '%p %y %m %U %G %s %T@ %n %l\\n' \
-                 | sort | sha256sum")?,
+            paths: ask(
+                "paths -type d -path '/boot/efi*' -printf '%p %y %m\\n' -o -type d -printf '%p %y %m %U %G %T@\\n' -o -printf '%p %y %m %U %G %s %T@ %n %l\\n' \
+                 | sort | sha256sum",
+            )?,
             // The flag I says that a directory has an index, which only its filesystem decides.
             attributes: ask(
                 "paths -print0 | sort -z | xargs -0 getfattr -hd -m - -e hex --absolute-names 2> /dev/null | sha256sum; \
