@@ -82,10 +82,12 @@ fn stage_of(step: &Step) -> Option<Stage> {
         | Step::MakeSwap { .. } => Some(Stage::Layout),
         Step::RestoreFiles { .. } | Step::WriteRaw { .. } => Some(Stage::Data),
         Step::VerifyFiles { .. } | Step::VerifyRaw { .. } => Some(Stage::Verify),
-        Step::EnsureFallbackLoader { .. } | Step::MakeBootable { .. } | Step::RegisterEfiEntries { .. } => {
-            Some(Stage::BootChain)
-        }
-        Step::Mount { .. } | Step::Unmount { .. } | Step::Adapt(_) | Step::KeepLog { .. } => None,
+        Step::MakeBootable { .. } | Step::RegisterEfiEntries { .. } => Some(Stage::BootChain),
+        Step::Mount { .. }
+        | Step::Unmount { .. }
+        | Step::Adapt(_)
+        | Step::KeepLog { .. }
+        | Step::EnsureFallbackLoader { .. } => None,
     }
 }
 
@@ -112,5 +114,18 @@ pub fn describe(step: &Step) -> String {
         Step::WriteRaw { volume, .. } => format!("writing volume {volume}"),
         Step::MakeBootable { disk, .. } => format!("making {disk} bootable"),
         Step::RegisterEfiEntries { .. } => "registering the boot entries with the firmware".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use node_model::DeviceKey;
+
+    use super::*;
+
+    #[test]
+    fn a_fallback_loader_is_placed_before_the_read_back_and_is_no_stage_of_its_own() {
+        let step = Step::EnsureFallbackLoader { device: DeviceKey::disk(0), copies: Vec::new() };
+        assert_eq!(stage_of(&step), None);
     }
 }
