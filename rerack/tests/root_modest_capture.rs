@@ -119,8 +119,9 @@ fn a_person_at_a_terminal_sees_how_far_the_capture_is_and_a_pipe_gets_plain_line
     let ended = on_a_terminal.output().unwrap();
     let shown = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success(), "{shown}");
-    let bars: Vec<&str> = shown.split('\r').filter(|part| part.contains("reading disk0-p3")).collect();
-    assert!(bars.iter().any(|bar| bar.contains("%  ") && bar.contains(" of ") && bar.contains('[')), "{shown}");
+    // Which stages are seen depends on how fast the machine is; that some of the work is seen as done does not.
+    let is_bar = |part: &str| part.contains("[#") && part.contains("%  ") && part.contains(" MiB of ");
+    assert!(shown.split('\r').any(is_bar), "{shown}");
     assert!(shown.contains("web-03@"), "the result comes after it: {shown}");
 
     let ended = bench.command(&arguments).output().unwrap();
