@@ -21,10 +21,10 @@ pub use inventory::{InventoryOptions, inventory};
 pub use machine::{firmware, hardware, machine_identity, machine_name};
 pub use network::network_interfaces;
 pub use node::{LiveDevice, NodeOptions, NodeScan, Unsupported, node};
+pub use signatures::ProbeError;
 
 use crate::blockdev::BlockDevError;
 use crate::gpt::GptError;
-use crate::runner::RunError;
 
 /// Why a scan failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum ScanError {
         /// The device.
         device: String,
         /// Why.
-        source: RunError,
+        source: ProbeError,
     },
     /// A partition table could not be read.
     #[error("the partition table of {device} is of no use")]

@@ -1,5 +1,8 @@
 //! What lies on a device, as `blkid` recognises it.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +14,35 @@ const EXIT_NOTHING: i32 = 2;
 const EXIT_AMBIVALENT: i32 = 8;
 /// A disk that is dying answers late; one that has not after this is not worth waiting for.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where nothing is found, this much at both ends must be readable: every superblock that `blkid` knows lies there.
+const ENDS_BYTES: u64 = 1 << 20;
+
+/// Why what lies on a device is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// `blkid` failed.
+    #[error(transparent)]
+    Tool(#[from] RunError),
+    /// The device does not let itself be read. To `blkid` that is the same as a device with nothing on it.
+    #[error("it cannot be read at byte {offset}")]
+    Unreadable {
+        /// Where.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ProbeError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tool(error) => error.hint(),
+            Self::Unreadable { .. } => Some("the disk may be failing: see the kernel log, and replace it".to_owned()),
+        }
+    }
+}
 
 /// One thing found on a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +56,7 @@ pub(super) struct Found {
 }
 
 /// Looks at `length` bytes of `device` from `offset`.
-pub(super) fn probe(device: &Path, offset: u64, length: u64) -> Result<Vec<Found>, RunError> {
+pub(super) fn probe(device: &Path, offset: u64, length: u64) -> Result<Vec<Found>, ProbeError> {
     let blkid = |usage: Option<&str>| {
         let mut tool = Tool::new("blkid").args(["-p", "-o", "udev"]).time_limit(TIME_LIMIT);
         tool = tool.args(["-O", &offset.to_string(), "-S", &length.to_string()]);
@@ -34,6 +66,9 @@ pub(super) fn probe(device: &Path, offset: u64, length: u64) -> Result<Vec<Found
         tool.arg(device).accept_exit(EXIT_NOTHING).accept_exit(EXIT_AMBIVALENT).run()
     };
     let output = blkid(None)?;
+    if output.exit == EXIT_NOTHING {
+        read_ends(device, offset, length)?;
+    }
     if output.exit != EXIT_AMBIVALENT {
         return Ok(parse(&output.text()));
     }
@@ -48,6 +83,18 @@ pub(super) fn probe(device: &Path, offset: u64, length: u64) -> Result<Vec<Found
     }
     found.dedup();
     Ok(found)
+}
+
+/// Reads both ends of what was probed, to tell nothing from nothing that could be read.
+fn read_ends(device: &Path, offset: u64, length: u64) -> Result<(), ProbeError> {
+    let at = |offset| move |source| ProbeError::Unreadable { offset, source };
+    let file = File::open(device).map_err(at(offset))?;
+    let piece = length.min(ENDS_BYTES);
+    let mut bytes = vec![0; piece as usize];
+    for start in [offset, offset + (length - piece)] {
+        file.read_exact_at(&mut bytes, start).map_err(at(start))?;
+    }
+    Ok(())
 }
 
 fn parse(text: &str) -> Vec<Found> {
@@ -103,8 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+        const SIZE: u64 = 4 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        fs::File::create(&path).unwrap().set_len(SIZE).unwrap();
+        assert_eq!(probe(&path, 0, SIZE).unwrap(), []);
+        // What ends early fails as a defect does: the read is short.
+        let error = probe(&path, 0, SIZE + 512).unwrap_err();
+        assert!(
+            matches!(error, ProbeError::Unreadable { offset, .. } if offset == SIZE + 512 - ENDS_BYTES),
+            "{error:?}"
+        );
+    }
+
+    #[test]
     fn several_signatures_on_one_device_are_all_named() {
-        use std::os::unix::fs::FileExt;
         const SIZE: u64 = 320 << 20;
         let directory = tempfile::tempdir().unwrap();
         let image = |name: &str| {
