@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use linux_io::fs::scratch::ScratchFilesystem;
 use linux_io::fs::{
-    Comparison, EntryInfo, Excludes, RootWriter, Visit, Walker, awkward, compare_roots, open_bare_root, open_root,
-    stream_order,
+    Comparison, EntryInfo, Excludes, FsError, RootWriter, Visit, Walker, awkward, compare_roots, open_bare_root,
+    open_root, stream_order,
 };
 use linux_io::mount::{MountOptions, Mounted};
 use node_model::{Entry, EntryKind};
@@ -332,4 +332,60 @@ fn awkward_acl(root: &Path) {
     }
     set_xattr(root, "system.posix_acl_default", &value);
     assert!(!root.as_os_str().as_bytes().is_empty());
+}
+
+/// A regular file's entry, as a stream would bring it.
+fn regular(size: u64, sparse: Option<Vec<node_model::Extent>>) -> Entry {
+    Entry {
+        path: b"large".to_vec(),
+        kind: EntryKind::File { size, sparse },
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        mtime: node_model::Timestamp { secs: 1, nanos: 0 },
+        xattrs: Vec::new(),
+        flags: 0,
+        project_id: 0,
+    }
+}
+
+#[test]
+fn fault_03_a_file_of_another_size_is_made_anew_and_not_gone_on_with() {
+    let Some(target) = ScratchFilesystem::new("ext4", 64, &[]) else { return };
+    let writer = RootWriter::open(&target.root()).unwrap();
+    let entry = regular(1 << 20, None);
+    for size in [(1 << 20) - 1, (1 << 20) + 1, 0] {
+        File::create(target.root().join("large")).unwrap().set_len(size).unwrap();
+        let refused = writer.resume_file(&entry).unwrap_err();
+        assert!(matches!(refused, FsError::Changed { .. }), "{size} bytes: {refused}");
+        writer.begin_file(&entry).unwrap();
+        writer.resume_file(&entry).unwrap();
+    }
+}
+
+#[test]
+fn fault_03_a_file_with_data_in_a_hole_is_made_anew() {
+    let Some(target) = ScratchFilesystem::new("ext4", 64, &[]) else { return };
+    let writer = RootWriter::open(&target.root()).unwrap();
+    let kept = node_model::Extent { offset: 1 << 20, length: 100_000 };
+    let entry = regular(4 << 20, Some(vec![kept]));
+    writer.begin_file(&entry).unwrap().write_packed_at(0, &vec![7; 100_000]).unwrap();
+    writer.resume_file(&entry).unwrap();
+    for stray in [0, (1 << 20) + 104_000, (4 << 20) - 1] {
+        let file = File::options().write(true).open(target.root().join("large")).unwrap();
+        file.write_all_at(&[0], stray).unwrap();
+        assert!(writer.resume_file(&entry).is_err(), "a byte at {stray}");
+        writer.begin_file(&entry).unwrap().write_packed_at(0, &vec![7; 100_000]).unwrap();
+    }
+}
+
+#[test]
+fn zeros_that_were_only_reserved_are_no_data_yet() {
+    let Some(target) = ScratchFilesystem::new("ext4", 64, &[]) else { return };
+    let writer = RootWriter::open(&target.root()).unwrap();
+    let file = writer.begin_file(&regular(1 << 20, None)).unwrap();
+    assert!(!file.is_data_at(0, 1 << 20).unwrap());
+    file.write_packed_at(0, &vec![0; 512 << 10]).unwrap();
+    assert!(file.is_data_at(0, 512 << 10).unwrap(), "zeros that were written are data");
+    assert!(!file.is_data_at(0, (512 << 10) + 4096).unwrap());
 }

@@ -341,7 +341,10 @@ fn holds(large: &LargeFile, row: &ListRow) -> bool {
     let stored = large.catalog.entry.stored_bytes();
     let length = stored.saturating_sub(row.packed_offset).min(u64::from(row.content_len));
     let mut content = vec![0; row.content_len as usize];
-    writer.read_packed_at(row.packed_offset, &mut content[..length as usize]).is_ok() && Hash::of(&content) == row.hash
+    // Zeros that were only reserved are still to be written: they would be found as a hole.
+    matches!(writer.is_data_at(row.packed_offset, length), Ok(true))
+        && writer.read_packed_at(row.packed_offset, &mut content[..length as usize]).is_ok()
+        && Hash::of(&content) == row.hash
 }
 
 impl<I: Iterator<Item = Result<Piece, CatalogReadError>>> Iterator for Wants<'_, I> {

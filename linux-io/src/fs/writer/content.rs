@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use node_model::{Entry, EntryKind, Extent};
-use rustix::fs::{FallocateFlags, fallocate, ftruncate};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ftruncate, seek};
 use rustix::io::Errno;
 
 use super::metadata;
@@ -14,6 +14,9 @@ use crate::fs::{FsError, inode_flags, path};
 
 /// Below this size a file is written at once, and reserving room for it first would only cost a call.
 const PREALLOCATED_BYTES_MIN: u64 = 128 << 10;
+
+/// The largest block of a filesystem here: data that lies in a hole's first or last block is its neighbour's.
+const BLOCK_BYTES: u64 = 4096;
 
 /// A file that is being written. Offsets are those of the packed stream: the file without its holes.
 #[derive(Debug)]
@@ -72,6 +75,34 @@ impl FileWriter {
         Ok(Self { file, entry: entry.clone(), packed_starts, stored })
     }
 
+    /// Whether a file made earlier has the entry's size.
+    pub(super) fn has_its_size(&self) -> Result<bool, FsError> {
+        let EntryKind::File { size, .. } = self.entry.kind else { return Ok(false) };
+        let failed = |error| FsError::io("read the status of", &self.entry.path, error);
+        Ok(self.file.metadata().map_err(failed)?.len() == size)
+    }
+
+    /// Whether a file made earlier holds data in one of the entry's holes, the block at a hole's ends aside.
+    pub(super) fn fills_holes(&self) -> Result<bool, FsError> {
+        let (EntryKind::File { size, .. }, Some(kept)) = (&self.entry.kind, self.extents()) else { return Ok(false) };
+        let ends = kept.iter().map(|extent| (extent.offset, extent.offset + extent.length));
+        let mut at = 0;
+        for (start, end) in ends.chain([(size.next_multiple_of(BLOCK_BYTES), *size)]) {
+            let (from, to) = (at, start);
+            at = end;
+            let (from, to) = (from.next_multiple_of(BLOCK_BYTES), to / BLOCK_BYTES * BLOCK_BYTES);
+            if from >= to {
+                continue;
+            }
+            match seek(&self.file, SeekFrom::Data(from)) {
+                Ok(data) if data < to => return Ok(true),
+                Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(FsError::io("find the holes of", &self.entry.path, errno)),
+            }
+        }
+        Ok(false)
+    }
+
     fn extents(&self) -> Option<&[Extent]> {
         match &self.entry.kind {
             EntryKind::File { sparse, .. } => sparse.as_deref(),
@@ -103,6 +134,23 @@ impl FileWriter {
             let start = (packed - offset) as usize;
             self.file.read_exact_at(&mut bytes[start..start + length as usize], at)
         })
+    }
+
+    /// Whether this stretch of the packed stream is on the disk as data. Room that was reserved and never written
+    /// reads as zeros, and is a hole all the same.
+    pub fn is_data_at(&self, offset: u64, length: u64) -> Result<bool, FsError> {
+        let mut is_data = true;
+        self.each_piece(offset, length, |at, _, length| {
+            match seek(&self.file, SeekFrom::Hole(at)) {
+                Ok(hole) => is_data &= hole >= at + length,
+                // Beyond the end there is nothing; a filesystem that cannot tell has no holes.
+                Err(Errno::NXIO) => is_data = false,
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            Ok(())
+        })?;
+        Ok(is_data)
     }
 
     /// Cuts a stretch of the packed stream into its pieces (place in the file, place in the packed stream, length).

@@ -71,7 +71,8 @@ impl RootWriter {
         .and_then(|fd| FileWriter::new(fd.into(), entry))
     }
 
-    /// Opens a file made earlier, without changing its content, to go on writing it by offset.
+    /// Opens a file made earlier, without changing its content, to go on writing it by offset. One that has another
+    /// size than the entry, or data where the entry has holes, is refused: it is to be made anew.
     pub fn resume_file(&self, entry: &Entry) -> Result<FileWriter, FsError> {
         check(&entry.path)?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -81,7 +82,11 @@ impl RootWriter {
         }
         let fd =
             open_beneath(self.root.as_fd(), &entry.path, flags).map_err(|errno| refused("open", &entry.path, errno))?;
-        FileWriter::resumed(fd.into(), entry)
+        let file = FileWriter::resumed(fd.into(), entry)?;
+        if file.has_its_size()? && !file.fills_holes()? {
+            return Ok(file);
+        }
+        Err(FsError::Changed { path: display(&entry.path), expected: "file of this size with these holes" })
     }
 
     /// Makes a directory, symbolic link, device node or FIFO. All but directories get their metadata at once; a
