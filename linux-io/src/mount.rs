@@ -147,11 +147,6 @@ impl Mounted {
         self.undo().map_err(|source| MountError::Unmount { target: self.target.clone(), source })
     }
 
-    /// Leaves it mounted for good.
-    pub fn keep(mut self) {
-        self.mount = None;
-    }
-
     fn undo(&mut self) -> io::Result<()> {
         let Some(mount) = self.mount.take() else { return Ok(()) };
         let deadline = Instant::now() + BUSY_WAIT_MAX;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use node_model::{Bytes, DeviceNumber};
 
 use crate::blockdev::{BlockDevError, ClaimedDisk};
-use crate::loopdev::check;
+use crate::loopdev::check as checked;
 use crate::roots::attribute;
 
 /// `_IO(0x12, 105)`.
@@ -118,6 +118,15 @@ pub fn announce(disk: &ClaimedDisk, places: &[PartitionPlace]) -> Result<Vec<Kno
         .collect()
 }
 
+/// Shows that the kernel still knows `partition` on `disk`, with the same place and device number: to be called right
+/// before something is let loose on that number.
+pub fn check(disk: &ClaimedDisk, partition: &KnownPartition) -> Result<(), PartitionError> {
+    if list(disk)?.contains(partition) {
+        return Ok(());
+    }
+    Err(PartitionError::NotShown { number: partition.place.number, disk: disk.describe() })
+}
+
 /// Makes the kernel forget all partitions of `disk`.
 pub fn withdraw(disk: &ClaimedDisk) -> Result<(), PartitionError> {
     for partition in list(disk)? {
@@ -219,7 +228,7 @@ fn blkpg(disk: &File, operation: c_int, place: &PartitionPlace) -> io::Result<()
         data: (&raw mut partition).cast(),
     };
     // SAFETY: both structures are laid out as the kernel's and live through the call, which only reads them.
-    check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG, &raw mut argument) }).map(|_| ())
+    checked(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG, &raw mut argument) }).map(|_| ())
 }
 
 /// Where private nodes are made if their own directory is of no use: devtmpfs always lets devices be opened.

@@ -222,7 +222,7 @@ impl Tool {
     /// killed and the result is [`RunError::TooMuchOutput`].
     pub fn run_streaming(&self, consume: &mut dyn FnMut(&[u8]) -> bool) -> Result<Output, RunError> {
         let argv = self.argv();
-        tracing::debug!(%argv, "run");
+        tracing::info!(%argv, "run");
         let mut child = self.spawn(&argv)?;
         let mut tail = Tail::default();
         let end = self.attend(&mut child, &mut tail, consume);

@@ -8,7 +8,7 @@ use linux_io::blockdev::{BlockDevError, ClaimedDisk, Disk};
 use linux_io::gpt;
 use linux_io::loopdev::{LoopDevice, LoopOptions};
 use linux_io::mount::{MountError, MountOptions, Mounted};
-use linux_io::partitions::{self, DeviceNode, PartitionPlace};
+use linux_io::partitions::{self, DeviceNode, PartitionError, PartitionPlace};
 use linux_io::runner::Tool;
 use node_model::{Bytes, Gpt, Guid, Lba, SectorSize, Transport};
 
@@ -126,7 +126,6 @@ fn a_claimed_disk_is_written_read_zeroed_and_bounded() {
     let mut read = [1; 8192];
     claimed.read_at(&mut read, 4096).unwrap();
     assert!(read[..2048].iter().all(|&byte| byte == 0) && read[2048..].iter().all(|&byte| byte == 7));
-    claimed.discard(0..1 << 20).unwrap();
 
     let beyond = claimed.write_at(&[0; 512], (4 << 20) - 511).unwrap_err();
     assert!(matches!(beyond, BlockDevError::OutOfRange { .. }), "{beyond}");
@@ -143,6 +142,23 @@ fn fault_43_a_disk_that_is_not_the_planned_one_cannot_be_claimed() {
     let error = idle.claim(&planned).unwrap_err();
     assert!(matches!(error, BlockDevError::IdentityChanged { .. }), "{error}");
     assert_eq!(error.hint().unwrap(), "nothing was written to it; scan the machine again and make a new plan");
+}
+
+#[test]
+fn fault_15_a_partition_that_the_kernel_knows_otherwise_by_now_is_found() {
+    if !may_use_loop_devices() {
+        return;
+    }
+    let mut disk = TestDisk::new(8, SectorSize::B512);
+    let claimed = disk.claim();
+    let place = |start: u64| PartitionPlace { number: 1, start: Bytes(start << 20), length: Bytes(1 << 20) };
+    let known = partitions::announce(claimed, &[place(1)]).unwrap().remove(0);
+    partitions::check(claimed, &known).unwrap();
+    partitions::announce(claimed, &[place(3)]).unwrap();
+    let moved = partitions::check(claimed, &known).unwrap_err();
+    assert!(matches!(moved, PartitionError::NotShown { number: 1, .. }), "{moved}");
+    partitions::withdraw(claimed).unwrap();
+    partitions::check(claimed, &known).unwrap_err();
 }
 
 #[test]

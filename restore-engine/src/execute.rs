@@ -47,6 +47,11 @@ where
     M::Error: std::error::Error + 'static,
 {
     let plan = plan.plan();
+    if let Err(source) = machine.claim(plan) {
+        machine.let_go();
+        let what = "taking hold of the disks".to_owned();
+        return Err(StepFailed { number: 0, what, disks_written: false, source });
+    }
     let mut stage = None;
     for (number, step) in plan.steps.iter().enumerate() {
         // The ESP is made after the other data; that is still the data stage, so that every stage is shown once.
@@ -61,9 +66,8 @@ where
             Ok(warnings) => warnings.into_iter().for_each(|warning| tell(Told::Warning(warning))),
             Err(source) => {
                 machine.let_go();
-                // The first write of all is the first step, so a later one has written before, or its own has.
-                let disks_written = number > 0 || matches!(step, Step::MakeUnbootable { .. });
-                return Err(StepFailed { number, what, disks_written, source });
+                // The first step of all is the first write.
+                return Err(StepFailed { number, what, disks_written: true, source });
             }
         }
     }

@@ -8,6 +8,13 @@ pub trait Machine {
     /// Why a step failed.
     type Error;
 
+    /// Takes hold of every target of `plan`, and shows of each that nothing uses it and that it is the disk the plan
+    /// names. It writes nothing, so that a disk that is not there or not free is found before another one is erased.
+    ///
+    /// # Errors
+    /// The first disk that cannot be used.
+    fn claim(&mut self, plan: &Plan) -> Result<(), Self::Error>;
+
     /// Carries out one step of `plan`, and nothing else. What an operator should know besides comes back as
     /// warnings.
     ///

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use linux_io::blockdev::{BlockDevError, Disk, ReadAt};
-use linux_io::gpt;
+use linux_io::gpt::{self, GptCopies};
 use linux_io::superblock::{self, Described, SuperblockKind, Window};
 use node_model::{Content, DeviceKey, FilesystemDetails, HexBytes, Inventory, SectorSize, Volume, VolumeKind};
 use restore_plan::{Plan, PlanError, PlanSource, Policy, Resume, TargetDisk, check, plan};
@@ -150,7 +150,7 @@ fn has_empty_first_block(disk: &impl ReadAt, sector_size: SectorSize) -> bool {
 
 fn bears_table(disk: &Disk, target: &TargetDisk) -> bool {
     let found = gpt::read(disk, disk.size(), disk.sector_size());
-    matches!(found, Ok(Some(found)) if found.table == target.table)
+    matches!(found, Ok(Some(found)) if found.copies == GptCopies::Both && found.table == target.table)
 }
 
 fn bears_filesystem(window: &Window<'_, Disk>, key: &DeviceKey, proven: &ProvenSnapshot) -> bool {

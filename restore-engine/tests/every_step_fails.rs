@@ -93,6 +93,18 @@ fn fault_03_after_a_failure_at_any_step_nothing_boots_and_the_next_run_completes
 }
 
 #[test]
+fn fault_15_a_disk_that_cannot_be_taken_hold_of_is_found_before_any_is_written() {
+    let plan = consented(Case::uefi().plan());
+    let mut machine = FakeMachine::failing(FailAt::Claim);
+    let failed = execute(&plan, &mut machine, &mut |_| {}).unwrap_err();
+    assert!(!failed.disks_written && machine.disks.is_empty());
+
+    let mut machine = FakeMachine::failing(FailAt::Before(0));
+    let failed = execute(&plan, &mut machine, &mut |_| {}).unwrap_err();
+    assert!(failed.disks_written, "who knows how far the first write came");
+}
+
+#[test]
 fn the_first_step_on_each_disk_makes_it_unbootable() {
     for case in [Case::bios(), Case::uefi()] {
         let plan = case.plan();

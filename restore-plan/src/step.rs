@@ -254,7 +254,7 @@ pub enum Step {
         path: String,
     },
     /// Copies files within the ESP to the path that firmware tries without a boot entry. None of the targets is in
-    /// the volume.
+    /// the volume. Copies for which there is no room are left out, all of them, and reported.
     EnsureFallbackLoader {
         /// The mounted ESP.
         device: DeviceKey,
@@ -266,14 +266,15 @@ pub enum Step {
         /// The filesystem.
         device: DeviceKey,
     },
-    /// Reads every file of a volume back and compares it, metadata included. Adapted files are compared with their
-    /// new content.
+    /// Reads every file of a volume back and compares it, metadata included. What the plan's own steps wrote must be
+    /// there as they wrote it.
     VerifyFiles {
         /// The volume.
         volume: VolumeName,
         /// The filesystem, mounted for reading only.
         device: DeviceKey,
-        /// Paths from the filesystem's root that may differ: files adapted, loaders copied.
+        /// Paths from the filesystem's root that may differ, as far as a step before made them: files adapted in
+        /// their content, loaders copied, with their directories, in being there.
         except: Vec<String>,
         /// Paths from the filesystem's root that may be there although they were not captured: the restore's log and
         /// its directories. Those that were captured must be as they were.
@@ -297,7 +298,8 @@ pub enum Step {
         /// Where on it.
         range: ByteRange,
     },
-    /// The last write to a disk: its first block; then flush.
+    /// Reads the partition table back, then makes the last write to a disk: its first block; flushes, and reads that
+    /// back, too.
     MakeBootable {
         /// The disk.
         disk: DeviceKey,

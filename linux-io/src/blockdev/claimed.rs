@@ -16,8 +16,6 @@ use crate::loopdev::check;
 /// How many zero bytes are written in one call where the device has no faster way.
 const ZERO_PIECE_BYTES: usize = 1 << 20;
 
-/// `_IO(0x12, 119)`.
-const BLKDISCARD: libc::Ioctl = 0x1277;
 /// `_IO(0x12, 127)`.
 const BLKZEROOUT: libc::Ioctl = 0x127f;
 /// `_IO(0x12, 97)`.
@@ -137,24 +135,6 @@ impl ClaimedDisk {
         }
     }
 
-    /// Tells the device that nobody needs `range` any more, and says whether it took note. What it reads as
-    /// afterwards is undefined: this never stands for [`Self::zero`].
-    pub fn discard(&self, range: Range<u64>) -> Result<bool, BlockDevError> {
-        let length = range.end.saturating_sub(range.start);
-        self.check_range(range.start, length)?;
-        let done = match self.number() {
-            Some(_) => self.range_ioctl(BLKDISCARD, &range),
-            None => self.punch(&range),
-        };
-        match done {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOTTY)) => {
-                Ok(false)
-            }
-            Err(source) => Err(self.failed("discard", range.start, source)),
-        }
-    }
-
     /// Forgets what the kernel has cached of the disk, so that the next read comes from the medium. To be called
     /// after [`Self::flush`].
     pub fn drop_cache(&self) -> Result<(), BlockDevError> {
@@ -191,7 +171,7 @@ impl ClaimedDisk {
 
     fn range_ioctl(&self, request: libc::Ioctl, range: &Range<u64>) -> io::Result<()> {
         let argument = [range.start, range.end - range.start];
-        // SAFETY: BLKDISCARD and BLKZEROOUT read two u64 at the pointer, which is valid and aligned.
+        // SAFETY: BLKZEROOUT reads two u64 at the pointer, which is valid and aligned.
         check(unsafe { libc::ioctl(self.file.as_raw_fd(), request, argument.as_ptr()) }).map(|_| ())
     }
 

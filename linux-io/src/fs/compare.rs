@@ -144,6 +144,13 @@ fn expect(info: EntryInfo) -> Result<Expected, FsError> {
     Ok(Expected { entry: info.entry, content_hash, allocated: Some(info.status.allocated) })
 }
 
+/// Compares one path that was found with what it should be; see [`compare`].
+pub fn compare_found(expected: &Expected, found: &EntryInfo, hash: ContentHash<'_>) -> Vec<Difference> {
+    let mut result = Comparison::default();
+    compare_entry(expected, found, hash, &mut result);
+    result.differences
+}
+
 /// The BLAKE3 hash of a file's stored content: the bytes of its extents one after another, holes left out.
 pub fn hash_packed(entry: &Entry, file: &File) -> io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();

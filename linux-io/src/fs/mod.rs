@@ -28,7 +28,7 @@ pub mod awkward;
 #[cfg(feature = "testing")]
 pub mod scratch;
 
-pub use compare::{Comparison, ContentHash, Expected, compare, compare_roots, hash_packed};
+pub use compare::{Comparison, ContentHash, Expected, compare, compare_found, compare_roots, hash_packed};
 pub use difference::{Difference, DifferenceKind};
 pub use error::FsError;
 pub use exclude::Excludes;

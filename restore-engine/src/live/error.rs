@@ -89,6 +89,30 @@ pub enum StepError {
         /// Some of them.
         examples: Vec<String>,
     },
+    /// A partition table reads back otherwise.
+    #[error("the partition table of {disk} reads back otherwise than it was written: {why}")]
+    TableReadBack {
+        /// The disk.
+        disk: DeviceKey,
+        /// What is wrong.
+        why: String,
+    },
+    /// A first block reads back otherwise; it was zeroed again.
+    #[error("the first block of {disk} reads back otherwise than it was written")]
+    BootSectorReadBack {
+        /// The disk.
+        disk: DeviceKey,
+    },
+    /// The plan says of a disk what this disk does not bear out.
+    #[error("{device}: the plan has {planned}, and the disk has {found}")]
+    NotAsPlanned {
+        /// The disk.
+        device: DeviceKey,
+        /// What was planned.
+        planned: String,
+        /// What is there.
+        found: String,
+    },
 }
 
 impl StepError {
@@ -101,7 +125,9 @@ impl StepError {
             Self::Tool(error) => error.hint(),
             Self::Mount(error) => error.hint(),
             Self::Fs(error) | Self::Files(FilesError::Fs { source: error, .. }) => error.hint().map(str::to_owned),
-            Self::ReadBack { .. } => Some("the disk or the memory is faulty; replace it and restore again".to_owned()),
+            Self::ReadBack { .. } | Self::TableReadBack { .. } | Self::BootSectorReadBack { .. } => {
+                Some("the disk or the memory is faulty; replace it and restore again".to_owned())
+            }
             _ => None,
         };
         own.unwrap_or_else(|| "start the restore again; what is right already is kept".to_owned())

@@ -3,10 +3,12 @@
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bundle::Hash;
 use linux_io::fs::{Found, FsError, RootWriter, find_entry, open_root};
 use node_model::{DeviceKey, Entry, EntryKind, Timestamp};
 use restore_plan::Plan;
 
+use super::written::{Written, Wrote};
 use super::{LiveMachine, StepError};
 
 /// The log tells of disks, addresses and programs: that is root's business.
@@ -16,7 +18,7 @@ const DIRECTORY_MODE: u32 = 0o755;
 impl LiveMachine {
     /// Writes the log as far as the restore has come. A node without room for it is restored nevertheless.
     pub(super) fn keep_log(
-        &self,
+        &mut self,
         plan: &Plan,
         device: &DeviceKey,
         (node_path, path): (&str, &str),
@@ -26,16 +28,16 @@ impl LiveMachine {
         let writer = RootWriter::open(self.mounted(device)?)?;
         let kept = keep(root.as_fd(), &writer, path, text.as_bytes());
         writer.sync()?;
-        Ok(kept
-            .err()
-            .map(|error| format!("{node_path} was not kept: {}", crate::data::chain(&error)))
-            .into_iter()
-            .collect())
+        let wrote = match kept {
+            Ok(written) => Wrote { written, warnings: Vec::new() },
+            Err(error) => Wrote::nothing(format!("{node_path} was not kept: {}", crate::data::chain(&error))),
+        };
+        Ok(self.remember(device, wrote))
     }
 }
 
 /// Writes a file and the directories it needs. The directory that was there before stays as it was, time included.
-fn keep(root: impl AsFd, writer: &RootWriter, path: &str, content: &[u8]) -> Result<(), FsError> {
+fn keep(root: impl AsFd, writer: &RootWriter, path: &str, content: &[u8]) -> Result<Vec<Written>, FsError> {
     let mut missing = Vec::new();
     let mut parents = path.rmatch_indices('/').map(|(at, _)| &path[..at]).chain([""]);
     let standing = loop {
@@ -63,15 +65,16 @@ fn keep(root: impl AsFd, writer: &RootWriter, path: &str, content: &[u8]) -> Res
 }
 
 /// Makes the missing directories, the innermost of which comes first, and the file.
-fn make(writer: &RootWriter, missing: &[&str], path: &str, content: &[u8]) -> Result<(), FsError> {
-    for directory in missing.iter().rev() {
-        writer.make(&owned_by_root(directory, EntryKind::Directory, DIRECTORY_MODE))?;
-    }
+fn make(writer: &RootWriter, missing: &[&str], path: &str, content: &[u8]) -> Result<Vec<Written>, FsError> {
+    let directory = |path: &&str| owned_by_root(path, EntryKind::Directory, DIRECTORY_MODE);
+    let directories: Vec<Entry> = missing.iter().map(directory).collect();
+    directories.iter().rev().try_for_each(|directory| writer.make(directory))?;
     let kind = EntryKind::File { size: content.len() as u64, sparse: None };
-    writer.write_file(&owned_by_root(path, kind, LOG_MODE), content)?;
-    missing
-        .iter()
-        .try_for_each(|directory| writer.finish(&owned_by_root(directory, EntryKind::Directory, DIRECTORY_MODE)))
+    let log = owned_by_root(path, kind, LOG_MODE);
+    writer.write_file(&log, content)?;
+    directories.iter().try_for_each(|directory| writer.finish(directory))?;
+    let log = Written { entry: log, hash: Some(Hash::of(content)) };
+    Ok(directories.into_iter().map(|entry| Written { entry, hash: None }).chain([log]).collect())
 }
 
 fn owned_by_root(path: &str, kind: EntryKind, mode: u32) -> Entry {
@@ -84,7 +87,7 @@ fn owned_by_root(path: &str, kind: EntryKind, mode: u32) -> Entry {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::path::Path;
     use std::time::Duration;
 
@@ -92,7 +95,7 @@ mod tests {
 
     const PATH: &str = "var/log/rerack/restore-5f3c.log";
 
-    fn kept(root: &Path) -> Result<(), FsError> {
+    fn kept(root: &Path) -> Result<Vec<Written>, FsError> {
         keep(open_root(root).unwrap(), &RootWriter::open(root).unwrap(), PATH, b"what went on\n")
     }
 
@@ -129,6 +132,23 @@ mod tests {
         kept(root.path()).unwrap();
         assert!(root.path().join(PATH).exists());
         assert_eq!(fs::metadata(root.path()).unwrap().modified().unwrap(), then);
+    }
+
+    #[test]
+    fn fault_12_a_log_or_directory_that_reads_back_otherwise_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let written = kept(root.path()).unwrap();
+        let found = || -> Vec<String> {
+            let root = open_root(root.path()).unwrap();
+            written.iter().flat_map(|written| written.differences(root.as_fd()).unwrap()).collect()
+        };
+        assert_eq!(found(), [""; 0]);
+        let log = root.path().join(PATH);
+        fs::write(&log, "what goes on\n").unwrap();
+        assert!(found()[0].contains("content is"), "{:?}", found());
+        fs::write(&log, "what went on\n").unwrap();
+        fs::set_permissions(log.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(found(), ["/var/log/rerack: mode is 0777, should be 0755"]);
     }
 
     #[test]

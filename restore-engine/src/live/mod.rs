@@ -4,6 +4,7 @@ mod adapt;
 mod error;
 mod keep;
 mod verify;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,7 +19,7 @@ use linux_io::mount::{MountOptions, Mounted};
 use linux_io::partitions::{self, DeviceNode, KnownPartition, PartitionPlace};
 use linux_io::runner::Tool;
 use linux_io::superblock::{self, Described, SuperblockKind};
-use node_model::{DeviceKey, DeviceNumber, Filesystem, Swap, VolumeName};
+use node_model::{DeviceKey, DeviceNumber, Filesystem, Gpt, Lba, Swap, VolumeName};
 use restore_plan::{
     AnnouncedPartition, BootSector, ByteRange, FieldDifference, FillMode, Plan, Step, TargetDisk, ToolCall,
     compare_filesystems, compare_swap,
@@ -31,6 +32,7 @@ use crate::data::{FilesRestore, Meter, Notice, Patient, PipelineOptions, ProvenV
 use crate::machine::Machine;
 use crate::prove::ProvenSnapshot;
 use crate::raw::read_raw;
+use written::Written;
 
 /// Bytes of block 0 that hold boot code and the disk signature; the partition entries of the MBR follow.
 const BOOT_CODE_BYTES: usize = 446;
@@ -61,38 +63,43 @@ pub struct LiveMachine {
     disks: BTreeMap<DeviceKey, ClaimedDisk>,
     partitions: BTreeMap<DeviceKey, KnownPartition>,
     mounts: BTreeMap<DeviceKey, Mounted>,
+    /// What this run wrote besides the volumes.
+    written: BTreeMap<DeviceKey, Vec<Written>>,
 }
 
 impl LiveMachine {
     /// A machine of which nothing is claimed yet.
     pub fn new(mut work: Work) -> Self {
         work.source = Arc::new(Patient::new(work.source, work.options.patience, work.notify.clone()));
-        Self { work, disks: BTreeMap::new(), partitions: BTreeMap::new(), mounts: BTreeMap::new() }
+        let (disks, partitions) = (BTreeMap::new(), BTreeMap::new());
+        Self { work, disks, partitions, mounts: BTreeMap::new(), written: BTreeMap::new() }
     }
 
-    /// The claimed disk `key`, claimed now if this is the first step on it. Its identity is read again each time.
-    fn disk(&mut self, plan: &Plan, key: &DeviceKey) -> Result<&ClaimedDisk, StepError> {
-        let target = plan.target(key).ok_or_else(|| StepError::Unknown(key.to_string()))?;
-        if !self.disks.contains_key(key) {
-            self.disks.insert(key.clone(), claim(target)?);
-        }
-        let disk = &self.disks[key];
+    /// The claimed disk `key`. Its identity is read again each time.
+    fn disk(&self, plan: &Plan, key: &DeviceKey) -> Result<&ClaimedDisk, StepError> {
+        plan.target(key).ok_or_else(|| StepError::Unknown(key.to_string()))?;
+        let disk = self.disks.get(key);
+        let disk = disk.ok_or_else(|| StepError::OutOfOrder { device: key.clone(), needed: "claimed" })?;
         disk.check_identity()?;
         Ok(disk)
     }
 
     /// The claimed disk that holds `device`, and where on it the device lies.
-    fn place(&mut self, plan: &Plan, device: &DeviceKey) -> Result<(&ClaimedDisk, ByteRange), StepError> {
+    fn place(&self, plan: &Plan, device: &DeviceKey) -> Result<(&ClaimedDisk, ByteRange), StepError> {
         let (target, range) = plan.place(device).ok_or_else(|| StepError::Unknown(device.to_string()))?;
         Ok((self.disk(plan, &target.key)?, range))
     }
 
-    /// A private node for `device`, after its disk's identity was read again.
-    fn node(&mut self, plan: &Plan, device: &DeviceKey) -> Result<DeviceNode, StepError> {
-        let on_disk = self.place(plan, device)?.0.number();
+    /// A private node for `device`, after its disk's identity was read again and the kernel was asked whether the
+    /// number still is that of this partition.
+    fn node(&self, plan: &Plan, device: &DeviceKey) -> Result<DeviceNode, StepError> {
+        let disk = self.place(plan, device)?.0;
         let number: Option<DeviceNumber> = match self.partitions.get(device) {
-            Some(partition) => Some(partition.device),
-            None if plan.target(device).is_some() => on_disk,
+            Some(partition) => {
+                partitions::check(disk, partition)?;
+                Some(partition.device)
+            }
+            None if plan.target(device).is_some() => disk.number(),
             None => None,
         };
         let number = number.ok_or_else(|| StepError::OutOfOrder { device: device.clone(), needed: "announced" })?;
@@ -101,7 +108,7 @@ impl LiveMachine {
             .map_err(|source| StepError::Workspace { path: directory.display().to_string(), source })
     }
 
-    fn run_tools(&mut self, plan: &Plan, device: &DeviceKey, commands: &[ToolCall]) -> Result<(), StepError> {
+    fn run_tools(&self, plan: &Plan, device: &DeviceKey, commands: &[ToolCall]) -> Result<(), StepError> {
         for command in commands {
             let node = self.node(plan, device)?;
             let args = command.args_for(&node.path().to_string_lossy());
@@ -112,14 +119,14 @@ impl LiveMachine {
         Ok(())
     }
 
-    fn superblock(&mut self, plan: &Plan, device: &DeviceKey, kind: SuperblockKind) -> Result<Described, StepError> {
+    fn superblock(&self, plan: &Plan, device: &DeviceKey, kind: SuperblockKind) -> Result<Described, StepError> {
         let node = self.node(plan, device)?;
         let file = File::open(node.path())
             .map_err(|source| StepError::Workspace { path: node.path().display().to_string(), source })?;
         superblock::read(&file, kind).map_err(|source| StepError::Superblock { device: device.clone(), source })
     }
 
-    fn expect_filesystem(&mut self, plan: &Plan, device: &DeviceKey, expect: &Filesystem) -> Result<(), StepError> {
+    fn expect_filesystem(&self, plan: &Plan, device: &DeviceKey, expect: &Filesystem) -> Result<(), StepError> {
         let kind = SuperblockKind::from_blkid(expect.type_name());
         let kind = kind.ok_or_else(|| StepError::Unknown(expect.type_name().to_owned()))?;
         let differences = match self.superblock(plan, device, kind)? {
@@ -129,7 +136,7 @@ impl LiveMachine {
         like(device, differences)
     }
 
-    fn expect_swap(&mut self, plan: &Plan, device: &DeviceKey, expect: &Swap) -> Result<(), StepError> {
+    fn expect_swap(&self, plan: &Plan, device: &DeviceKey, expect: &Swap) -> Result<(), StepError> {
         let differences = match self.superblock(plan, device, SuperblockKind::Swap)? {
             Described::Swap(found) => in_words(&compare_swap(expect, &found)),
             Described::Filesystem(_) => vec!["it is a filesystem".to_owned()],
@@ -140,7 +147,7 @@ impl LiveMachine {
     /// A filesystem that was made under this claim before. What cannot be repaired, or turns out to be another, is
     /// made anew.
     fn check_or_make(
-        &mut self,
+        &self,
         plan: &Plan,
         device: &DeviceKey,
         (checks, otherwise): (&[ToolCall], &[ToolCall]),
@@ -228,7 +235,7 @@ impl LiveMachine {
     }
 
     fn write_raw(
-        &mut self,
+        &self,
         plan: &Plan,
         volume: &VolumeName,
         device: &DeviceKey,
@@ -242,11 +249,12 @@ impl LiveMachine {
         Ok(())
     }
 
-    fn make_bootable(&mut self, plan: &Plan, key: &DeviceKey, wanted: &BootSector) -> Result<(), StepError> {
+    fn make_bootable(&self, plan: &Plan, key: &DeviceKey, wanted: &BootSector) -> Result<(), StepError> {
         let captured = match wanted {
             BootSector::Verbatim { volume } | BootSector::Rebuilt { volume: Some(volume), .. } => self.raw(volume)?,
             BootSector::Rebuilt { volume: None, .. } => Vec::new(),
         };
+        let target = plan.target(key).ok_or_else(|| StepError::Unknown(key.to_string()))?;
         let disk = self.disk(plan, key)?;
         let sector = disk.sector_size();
         let bytes = match wanted {
@@ -254,18 +262,27 @@ impl LiveMachine {
                 let first = captured.get(..sector.get() as usize);
                 first.ok_or_else(|| StepError::Unknown(format!("first block in volume {volume}")))?.to_vec()
             }
-            BootSector::Rebuilt { .. } => {
+            BootSector::Rebuilt { protective_sectors, .. } => {
                 let code = &captured[..captured.len().min(BOOT_CODE_BYTES)];
-                linux_io::gpt::protective_mbr(code, disk.size().get() / sector.get(), sector)
+                linux_io::gpt::protective_mbr(code, u64::from(*protective_sectors) + 1, sector)
             }
         };
-        disk.flush()?;
-        disk.write_at(&bytes, 0)?;
-        disk.flush()?;
-        Ok(())
+        verify::verify_table(disk, key, &target.table)?;
+        verify::write_boot_sector(disk, key, &bytes)
     }
 
-    fn zero(&mut self, plan: &Plan, key: &DeviceKey, ranges: &[ByteRange]) -> Result<(), StepError> {
+    fn write_table(&self, plan: &Plan, key: &DeviceKey, (table, backup): (&Gpt, Lba)) -> Result<(), StepError> {
+        let disk = self.disk(plan, key)?;
+        let last = disk.size().get() / disk.sector_size().get() - 1;
+        if backup.0 != last {
+            let (planned, found) = (format!("the table's copy at block {}", backup.0), format!("its last at {last}"));
+            return Err(StepError::NotAsPlanned { device: key.clone(), planned, found });
+        }
+        let _hold = disk.hold()?;
+        Ok(linux_io::gpt::write(disk, table)?)
+    }
+
+    fn zero(&self, plan: &Plan, key: &DeviceKey, ranges: &[ByteRange]) -> Result<(), StepError> {
         let disk = self.disk(plan, key)?;
         for range in ranges {
             disk.zero(range.offset_bytes.get()..range.end())?;
@@ -329,15 +346,20 @@ fn mount_options(options: &str, read_only: bool) -> (MountOptions<'static>, Stri
 impl Machine for LiveMachine {
     type Error = StepError;
 
+    fn claim(&mut self, plan: &Plan) -> Result<(), StepError> {
+        for target in &plan.targets {
+            self.disks.insert(target.key.clone(), claim(target)?);
+        }
+        Ok(())
+    }
+
     fn carry_out(&mut self, plan: &Plan, step: &Step) -> Result<Vec<String>, StepError> {
         match step {
             Step::MakeUnbootable { disk, zero: ranges } | Step::WipeSignatures { disk, ranges } => {
                 self.zero(plan, disk, ranges)?;
             }
-            Step::WriteGpt { disk, table, .. } => {
-                let disk = self.disk(plan, disk)?;
-                let _hold = disk.hold()?;
-                linux_io::gpt::write(disk, table)?;
+            Step::WriteGpt { disk, table, backup_header_lba } => {
+                self.write_table(plan, disk, (table, *backup_header_lba))?;
             }
             Step::AnnouncePartitions { disk, partitions } => self.announce(plan, disk, partitions)?,
             Step::MakeFilesystem { device, commands, expect } => {
@@ -357,10 +379,10 @@ impl Machine for LiveMachine {
             Step::RestoreFiles { volume, device, mode } => self.restore_files(volume, device, *mode)?,
             Step::Adapt(adaptation) => return self.adapt(adaptation),
             Step::KeepLog { device, node_path, path } => return self.keep_log(plan, device, (node_path, path)),
-            Step::EnsureFallbackLoader { device, copies } => self.copy_loaders(device, copies)?,
+            Step::EnsureFallbackLoader { device, copies } => return self.copy_loaders(device, copies),
             Step::Unmount { device } => self.unmount(plan, device)?,
             Step::VerifyFiles { volume, device, except, added } => {
-                self.verify_files(plan, volume, device, (except, added))?;
+                self.verify_files(volume, device, (except, added))?;
             }
             Step::WriteRaw { volume, device, range } => self.write_raw(plan, volume, device, *range)?,
             Step::VerifyRaw { volume, device, range } => self.verify_raw(plan, volume, device, *range)?,
@@ -375,5 +397,6 @@ impl Machine for LiveMachine {
         self.mounts.clear();
         self.partitions.clear();
         self.disks.clear();
+        self.written.clear();
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct FakeDevice {
 /// At which step the machine fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailAt {
+    /// When the disks are taken hold of.
+    Claim,
     /// Before the step did anything.
     Before(usize),
     /// After the step did everything, so that only its report is lost.
@@ -56,6 +58,7 @@ pub(crate) struct FakeMachine {
     pub(crate) raw: BTreeSet<VolumeName>,
     pub(crate) entries_registered: bool,
     fail_at: Option<FailAt>,
+    claimed: BTreeSet<DeviceKey>,
     announced: BTreeSet<DeviceKey>,
     verified: BTreeSet<VolumeName>,
     carried: usize,
@@ -129,6 +132,7 @@ impl FakeMachine {
     }
 
     fn apply(&mut self, plan: &Plan, step: &Step) {
+        assert!(plan.targets.iter().all(|target| self.claimed.contains(&target.key)), "not every target is claimed");
         match step {
             Step::MakeUnbootable { disk, zero } => {
                 assert_eq!(zero[0].offset_bytes.get(), 0, "the first block comes first");
@@ -239,6 +243,14 @@ fn is_boot_code(plan: &Plan, volume: &VolumeName) -> bool {
 impl Machine for FakeMachine {
     type Error = Injected;
 
+    fn claim(&mut self, plan: &Plan) -> Result<(), Injected> {
+        if self.fail_at == Some(FailAt::Claim) {
+            return Err(Injected);
+        }
+        self.claimed.extend(plan.targets.iter().map(|target| target.key.clone()));
+        Ok(())
+    }
+
     fn carry_out(&mut self, plan: &Plan, step: &Step) -> Result<Vec<String>, Injected> {
         let number = self.carried;
         self.carried += 1;
@@ -252,5 +264,6 @@ impl Machine for FakeMachine {
     fn let_go(&mut self) {
         self.devices.values_mut().for_each(|device| device.mounted = None);
         self.announced.clear();
+        self.claimed.clear();
     }
 }
