@@ -20,24 +20,22 @@ pub(crate) const PACKAGES: [&str; 13] = [
     "xfsprogs",
 ];
 
-/// Programs that the engine calls, as `(path, why)`. Their libraries come along.
-pub(crate) const PROGRAMS: [(&str, &str); 18] = [
+/// Programs that the engine calls, or that repair and show things in a rescue shell, as `(path, why)`. Their libraries
+/// come along.
+pub(crate) const PROGRAMS: [(&str, &str); 15] = [
     ("usr/sbin/mke2fs", "makes ext4"),
     ("usr/sbin/e2fsck", "checks ext4, replays its journal"),
     ("usr/sbin/tune2fs", "sets what mke2fs cannot"),
-    ("usr/sbin/dumpe2fs", "reads an ext4 superblock"),
-    ("usr/sbin/resize2fs", "grows ext4"),
+    ("usr/sbin/dumpe2fs", "shows an operator an ext4 superblock"),
     ("usr/sbin/mkfs.xfs", "makes XFS"),
-    ("usr/sbin/xfs_repair", "checks XFS"),
+    ("usr/sbin/xfs_repair", "checks and repairs XFS, for an operator"),
     ("usr/sbin/xfs_db", "reads and sets an XFS superblock"),
-    ("usr/sbin/xfs_growfs", "grows XFS"),
-    ("usr/sbin/xfs_io", "asks a mounted XFS"),
     ("usr/sbin/mkfs.fat", "makes FAT"),
     ("usr/sbin/fsck.fat", "checks FAT"),
     ("usr/sbin/mkswap", "makes swap"),
-    ("usr/sbin/swaplabel", "reads and sets a swap's UUID and label"),
+    ("usr/sbin/swaplabel", "shows an operator a swap's UUID and label"),
     ("usr/sbin/blkid", "finds signatures"),
-    ("usr/sbin/wipefs", "removes signatures"),
+    ("usr/sbin/wipefs", "shows and removes signatures, for an operator"),
     ("usr/bin/lsblk", "shows an operator what is there"),
     ("usr/bin/busybox", "shell and small tools; modprobe for the kernel's own requests"),
 ];
@@ -59,7 +57,7 @@ pub(crate) const PROGRAM_LINKS: [(&str, &str); 8] = [
 pub(crate) const OPENED_LIBRARIES: [(&str, &str); 1] =
     [("libgcc_s.so.1", "glibc opens it to end a thread; xfs_repair has threads")];
 
-/// Small tools of busybox that an operator's shell and the boot chain step call.
+/// Small tools of busybox for an operator's shell.
 pub(crate) const BUSYBOX_TOOLS: &[&str] = &[
     "ash",
     "awk",
