@@ -10,6 +10,12 @@ pub(crate) fn workspace_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| workspace_root().join("target"))
+}
+
 /// `argv` as a command that runs in the workspace's root.
 pub(crate) fn command(argv: &[&str]) -> Command {
     let mut command = Command::new(argv[0]);

@@ -1,8 +1,9 @@
-//! What a contributor types: `cargo xtask setup`, `test`, `tidy`, `demo`.
+//! What a contributor types: `cargo xtask setup`, `test`, `tidy`, `demo`, `bench`.
 //!
 //! It depends on no other room of the house, so that it starts within seconds on a fresh clone and can install what
 //! the others need to be built.
 
+mod bench;
 mod command;
 mod programs;
 mod setup;
@@ -37,6 +38,12 @@ enum Task {
     },
     /// Run everything that CI runs, and print how long each part took.
     Test(test::Options),
+    /// Measure ours against the programs that people use today, and against what this machine can do. Needs root.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Run a program for a bench and print what it cost.
+    #[command(hide = true)]
+    Measure(bench::measured::Options),
     /// Check what no compiler checks: the arrows between crates, file lengths, marks of unfinished work, links.
     Tidy,
 }
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Demo { keep } => demo(keep),
         Task::Test(options) => test::run(&options),
+        Task::Bench(what) => bench::run(&what),
+        Task::Measure(options) => bench::measured::run(&options),
         Task::Tidy => tidy::run(),
     };
     match outcome {

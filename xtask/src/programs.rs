@@ -28,8 +28,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         "initramfs",
         "--bins",
     ])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    Ok(target.unwrap_or_else(|| command::workspace_root().join("target")).join(TARGET).join("release"))
+    Ok(command::target_folder().join(TARGET).join("release"))
 }
 
 /// Has the QEMU framework do something with the built programs.

@@ -51,14 +51,20 @@ fn is_installed(package: &str) -> bool {
 fn packages() -> Result<()> {
     let missing: Vec<&str> =
         PACKAGES.iter().flat_map(|(_, names)| names.iter().copied()).filter(|package| !is_installed(package)).collect();
+    install(&missing)
+}
+
+/// Installs Debian packages, if there are any.
+pub(crate) fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    println!("installing {}", missing.join(" "));
+    // What a task prints for programs goes to standard output.
+    eprintln!("installing {}", missing.join(" "));
     let sudo: &[&str] = if command::output(&["id", "-u"])?.trim() == "0" { &[] } else { &["sudo"] };
     let apt = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]].concat();
     command::run(&[&apt[..], &["update", "--quiet=2"]].concat())?;
-    let install = [&apt[..], &["install", "--yes", "--quiet=2", "--no-install-recommends"], &missing[..]].concat();
+    let install = [&apt[..], &["install", "--yes", "--quiet=2", "--no-install-recommends"], missing].concat();
     // A qemu-utils from backports breaks the release's qemu-system; the release's own goes with it.
     let utils = qemu_utils_beside_system();
     let extra: Vec<&str> = utils.iter().flat_map(|package| ["--allow-downgrades", package.as_str()]).collect();

@@ -1,0 +1,299 @@
+//! The programs that people restore with today, each on its own ground: a store on a local disk, held in memory by the
+//! page cache. None of them has to cross a network but rsync.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::disk::{Target, text};
+use super::measured::{Cost, cpu_of, measure};
+use crate::{command, setup};
+
+/// The level that everybody compresses at who can be told.
+pub(super) const LEVEL: &str = "3";
+/// How long rsync's server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A program to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Peer {
+    Tar,
+    Bsdtar,
+    Restic,
+    Borg,
+    Fsarchiver,
+    Rsync,
+}
+
+/// Where a peer reads from and what it may use.
+pub(super) struct Ground<'a> {
+    /// The node's filesystem, mounted read-only.
+    pub(super) source: &'a Path,
+    /// The device of that filesystem.
+    pub(super) device: &'a str,
+    /// A directory of the peers, with one for each of them.
+    pub(super) stores: &'a Path,
+    /// Where what a program complains of is kept.
+    pub(super) log: &'a Path,
+}
+
+impl Ground<'_> {
+    /// The archive of tar, which bsdtar reads as well.
+    pub(super) fn archive(&self) -> PathBuf {
+        self.stores.join("node.tar.zst")
+    }
+
+    fn store(&self, peer: Peer) -> PathBuf {
+        match peer {
+            Peer::Tar | Peer::Bsdtar => self.archive(),
+            Peer::Fsarchiver => self.stores.join("node.fsa"),
+            _ => self.stores.join(peer.name()),
+        }
+    }
+
+    fn run(&self, argv: &[&str]) -> Result<Cost> {
+        measure(argv, self.source, None, self.log)
+    }
+}
+
+impl Peer {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tar => "tar",
+            Self::Bsdtar => "bsdtar",
+            Self::Restic => "restic",
+            Self::Borg => "borg",
+            Self::Fsarchiver => "fsarchiver",
+            Self::Rsync => "rsync",
+        }
+    }
+
+    /// The program, and the Debian package it comes with.
+    fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tar => ("tar", "tar"),
+            Self::Bsdtar => ("bsdtar", "libarchive-tools"),
+            Self::Restic => ("restic", "restic"),
+            Self::Borg => ("borg", "borgbackup"),
+            Self::Fsarchiver => ("fsarchiver", "fsarchiver"),
+            Self::Rsync => ("rsync", "rsync"),
+        }
+    }
+
+    /// Installs it if it is not there.
+    pub(super) fn ensure(self) -> Result<()> {
+        let (program, package) = self.program();
+        let is_there = || command::succeeds(&["sh", "-c", "command -v \"$1\"", "sh", program]);
+        if !is_there() {
+            setup::install(&[package])?;
+        }
+        if !is_there() {
+            bail!("{program} is not there");
+        }
+        Ok(())
+    }
+
+    /// Whether it reads what tar stored.
+    pub(super) fn shares_tars_archive(self) -> bool {
+        matches!(self, Self::Tar | Self::Bsdtar)
+    }
+
+    /// Brings what it will read into memory.
+    pub(super) fn warm(self, ground: &Ground) -> Result<()> {
+        match self {
+            Self::Rsync => warm(ground.source),
+            _ => warm(&ground.store(self)),
+        }
+    }
+
+    /// What its time holds besides what everybody's holds.
+    pub(super) fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Fsarchiver => Some("makes the filesystem itself, within its time"),
+            Self::Rsync => Some("from its own server, over loopback, without compression or encryption"),
+            _ => None,
+        }
+    }
+
+    /// Stores the node, in the place of what was stored before.
+    pub(super) fn store(self, ground: &Ground) -> Result<Cost> {
+        let store = ground.store(self);
+        let removed = if store.is_dir() { fs::remove_dir_all(&store) } else { fs::remove_file(&store) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", store.display()));
+            }
+            _ => self.store_again(ground, 1),
+        }
+    }
+
+    /// Stores the node for the `turn`th time, beside what is there where the program can do so.
+    pub(super) fn store_again(self, ground: &Ground, turn: u32) -> Result<Cost> {
+        let (store, from) = (ground.store(self), text(ground.source).to_owned());
+        let path = text(&store);
+        match self {
+            Self::Tar | Self::Bsdtar => {
+                let compress = format!("zstd -T0 -{LEVEL}");
+                let create = ["tar", "--xattrs", "--acls", "--numeric-owner", "-I", &compress, "-cf", path];
+                ground.run(&[&create[..], &["-C", &from, "."]].concat())
+            }
+            Self::Restic => {
+                let restic = Restic::in_directory(&store)?;
+                if !store.join("repository").exists() {
+                    ground.run(&restic.argv(&["init", "--quiet"]))?;
+                }
+                ground.run(&restic.argv(&["backup", "--quiet", "."]))
+            }
+            Self::Borg => {
+                let (borg, repository) = (borg(&store), store.join("repository"));
+                if !repository.exists() {
+                    fs::create_dir_all(&store)?;
+                    ground.run(&with(&borg, &["init", "-e", "none", text(&repository)]))?;
+                }
+                let name = format!("{}::{turn}", text(&repository));
+                ground.run(&with(&borg, &["create", "-C", &format!("zstd,{LEVEL}"), &name, "."]))
+            }
+            Self::Fsarchiver => {
+                let save = ["fsarchiver", "-o", "-A", "-j2", "-Z", LEVEL, "savefs", path, ground.device];
+                ground.run(&save)
+            }
+            // It has no store: it reads the node's files.
+            Self::Rsync => Ok(Cost::default()),
+        }
+    }
+
+    /// Restores onto an empty filesystem and flushes it.
+    pub(super) fn restore(self, ground: &Ground, target: &mut Target) -> Result<Cost> {
+        let store = ground.store(self);
+        let path = text(&store);
+        let moved_bytes = bytes_below(&store);
+        let root = target.root().to_owned();
+        let run = |argv: &[&str]| measure(argv, &root, Some(&root), ground.log);
+        let cost = match self {
+            Self::Tar => {
+                let extract = ["tar", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"];
+                run(&[&extract[..], &["-I", "zstd", "-xpf", path]].concat())?
+            }
+            Self::Bsdtar => run(&["bsdtar", "--xattrs", "--acls", "--numeric-owner", "-xpf", path])?,
+            Self::Restic => {
+                let restic = Restic::in_directory(&store)?;
+                run(&restic.argv(&["restore", "--quiet", "latest", "--target", text(&root)]))?
+            }
+            Self::Borg => {
+                let (borg, repository) = (borg(&store), store.join("repository"));
+                let list = with(&borg, &["list", "--short", "--last", "1", text(&repository)]);
+                let name = command::output(&list)?;
+                let archive = format!("{}::{}", text(&repository), name.trim());
+                run(&with(&borg, &["extract", "--numeric-ids", &archive]))?
+            }
+            Self::Fsarchiver => {
+                target.mounted.take();
+                let device = &target.disk.device;
+                let onto = format!("id=0,dest={device}");
+                let cost = measure(&["fsarchiver", "-j2", "restfs", path, &onto], ground.stores, None, ground.log)?;
+                target.mounted = Some(super::disk::Mounted::new(device, "ro", &root)?);
+                cost
+            }
+            Self::Rsync => {
+                let daemon = RsyncServer::start(ground)?;
+                let cost = run(&["rsync", "-aHAX", "--numeric-ids", &daemon.url, text(&root)])?;
+                let server_cpu_seconds = cpu_of(daemon.child.id())?.as_secs_f64();
+                return Ok(Cost { server_cpu_seconds, ..cost });
+            }
+        };
+        Ok(Cost { moved_bytes, ..cost })
+    }
+}
+
+/// restic's store, cache and password in one directory.
+struct Restic {
+    fixed: [String; 7],
+}
+
+impl Restic {
+    fn in_directory(store: &Path) -> Result<Self> {
+        fs::create_dir_all(store).with_context(|| format!("cannot make {}", store.display()))?;
+        let password = store.join("password");
+        fs::write(&password, "bench\n")?;
+        let of = |path: PathBuf| text(&path).to_owned();
+        let (repository, cache) = (of(store.join("repository")), of(store.join("cache")));
+        let words = ["restic", "-r", &repository, "-p", &of(password), "--cache-dir", &cache];
+        Ok(Self { fixed: words.map(str::to_owned) })
+    }
+
+    fn argv<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        self.fixed.iter().map(String::as_str).chain(more.iter().copied()).collect()
+    }
+}
+
+/// borg, keeping what it remembers in `store` and asking nothing.
+fn borg(store: &Path) -> Vec<String> {
+    let base = format!("BORG_BASE_DIR={}", text(store));
+    let quiet = ["BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes", "borg"];
+    ["env", &base].into_iter().chain(quiet).map(str::to_owned).collect()
+}
+
+fn with<'a>(first: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    first.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+/// rsync's server; killed when dropped.
+struct RsyncServer {
+    child: Child,
+    url: String,
+}
+
+impl RsyncServer {
+    fn start(ground: &Ground) -> Result<Self> {
+        let config = ground.stores.join("rsyncd.conf");
+        let text_of = "uid = root\ngid = root\nuse chroot = no\nread only = yes\n[node]\npath = ";
+        fs::write(&config, format!("{text_of}{}\n", text(ground.source)))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new("rsync");
+        command.args(["--daemon", "--no-detach", "--address=127.0.0.1"]);
+        command.arg(format!("--port={port}")).arg(format!("--config={}", text(&config)));
+        let child = command.stdin(Stdio::null()).spawn().context("cannot start rsync's server")?;
+        let server = Self { child, url: format!("rsync://127.0.0.1:{port}/node/") };
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > deadline {
+                bail!("rsync's server does not listen");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for RsyncServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Bytes of all files below `path`, or of the file.
+pub(super) fn bytes_below(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| bytes_below(&entry.path())).sum()
+}
+
+/// Reads everything below `path`, so that it is in memory for whoever reads it next.
+pub(super) fn warm(path: &Path) -> Result<()> {
+    let kind = fs::symlink_metadata(path).with_context(|| format!("no {}", path.display()))?.file_type();
+    if kind.is_dir() {
+        for entry in fs::read_dir(path)? {
+            warm(&entry?.path())?;
+        }
+    } else if kind.is_file() {
+        std::io::copy(&mut fs::File::open(path)?, &mut std::io::sink())?;
+    }
+    Ok(())
+}
