@@ -2,6 +2,7 @@
 //!
 //! Everything runs in turns on one machine, so that figures are compared as ratios within one run.
 
+mod capture;
 mod content;
 mod disk;
 mod limit;
@@ -28,6 +29,8 @@ use crate::{command, programs};
 pub(crate) enum Bench {
     /// Restore a node, ours from its server over HTTPS onto an empty disk, the others from a local store.
     Restore(Options),
+    /// Store a node for the first time, again unchanged, and after one file in a hundred changed.
+    Capture(Options),
 }
 
 /// What every bench can be told.
@@ -62,6 +65,7 @@ pub(crate) struct Options {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Restore(options) => restore::run(options),
+        Bench::Capture(options) => capture::run(options),
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::disk::{Attached, Target, text};
-use super::measured::{Cost, cpu_of, peak_of};
+use super::measured::{Cost, cpu_of, measure, peak_of};
 use super::sets::Source;
 
 /// The captured node.
@@ -75,10 +75,14 @@ impl Ours {
     }
 
     /// Captures the source.
-    pub(super) fn capture(&self, source: &Source) -> Result<()> {
+    pub(super) fn capture(&self, source: &Source, log: &Path) -> Result<Cost> {
         let disk = Attached::with_partitions(&source.image)?;
-        let file = ["capture", "--node-file", "node.json", "--full-priority", "--disk", &disk.device];
-        self.rerack(&file).map(drop)
+        let program = self.programs.join("rerack");
+        let argv = [text(&program), "capture", "--node-file", "node.json", "--full-priority", "--disk", &disk.device];
+        let before = cpu_of(self.server.child.id())?;
+        let cost = measure(&argv, &self.directory, None, log)?;
+        let server_cpu = cpu_of(self.server.child.id())?.saturating_sub(before);
+        Ok(Cost { server_cpu_seconds: server_cpu.as_secs_f64(), ..cost })
     }
 
     /// Restores the newest snapshot onto an empty disk, checked from the manifest to the last byte read back. What the

@@ -119,20 +119,41 @@ impl Peer {
         }
     }
 
-    /// Stores the node, in the place of what was stored before.
-    pub(super) fn store(self, ground: &Ground) -> Result<Cost> {
+    /// Whether it keeps nodes in a store of its own.
+    pub(super) fn stores(self) -> bool {
+        !matches!(self, Self::Bsdtar | Self::Rsync)
+    }
+
+    /// Whether storing a node again takes the place of what was there.
+    pub(super) fn replaces_its_store(self) -> bool {
+        !matches!(self, Self::Restic | Self::Borg)
+    }
+
+    /// Bytes of its store.
+    pub(super) fn stored_bytes(self, ground: &Ground) -> u64 {
         let store = ground.store(self);
-        let removed = if store.is_dir() { fs::remove_dir_all(&store) } else { fs::remove_file(&store) };
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", store.display()));
+        // What a program remembers beside its repository is not stored.
+        if self.replaces_its_store() { bytes_below(&store) } else { bytes_below(&store.join("repository")) }
+    }
+
+    /// Makes an empty repository, where it needs one and has none.
+    pub(super) fn begin_store(self, ground: &Ground) -> Result<()> {
+        let store = ground.store(self);
+        let repository = store.join("repository");
+        match self {
+            Self::Restic if !repository.exists() => {
+                ground.run(&Restic::in_directory(&store)?.argv(&["init", "--quiet"])).map(drop)
             }
-            _ => self.store_again(ground, 1),
+            Self::Borg if !repository.exists() => {
+                fs::create_dir_all(&store)?;
+                ground.run(&with(&borg(&store), &["init", "-e", "none", text(&repository)])).map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Stores the node for the `turn`th time, beside what is there where the program can do so.
-    pub(super) fn store_again(self, ground: &Ground, turn: u32) -> Result<Cost> {
+    /// Stores the node for the `turn`th time.
+    pub(super) fn store(self, ground: &Ground, turn: usize) -> Result<Cost> {
         let (store, from) = (ground.store(self), text(ground.source).to_owned());
         let path = text(&store);
         match self {
@@ -143,19 +164,11 @@ impl Peer {
             }
             Self::Restic => {
                 let restic = Restic::in_directory(&store)?;
-                if !store.join("repository").exists() {
-                    ground.run(&restic.argv(&["init", "--quiet"]))?;
-                }
                 ground.run(&restic.argv(&["backup", "--quiet", "."]))
             }
             Self::Borg => {
-                let (borg, repository) = (borg(&store), store.join("repository"));
-                if !repository.exists() {
-                    fs::create_dir_all(&store)?;
-                    ground.run(&with(&borg, &["init", "-e", "none", text(&repository)]))?;
-                }
-                let name = format!("{}::{turn}", text(&repository));
-                ground.run(&with(&borg, &["create", "-C", &format!("zstd,{LEVEL}"), &name, "."]))
+                let name = format!("{}::{turn}", text(&store.join("repository")));
+                ground.run(&with(&borg(&store), &["create", "-C", &format!("zstd,{LEVEL}"), &name, "."]))
             }
             Self::Fsarchiver => {
                 let save = ["fsarchiver", "-o", "-A", "-j2", "-Z", LEVEL, "savefs", path, ground.device];
@@ -170,7 +183,7 @@ impl Peer {
     pub(super) fn restore(self, ground: &Ground, target: &mut Target) -> Result<Cost> {
         let store = ground.store(self);
         let path = text(&store);
-        let moved_bytes = bytes_below(&store);
+        let moved_bytes = self.stored_bytes(ground);
         let root = target.root().to_owned();
         let run = |argv: &[&str]| measure(argv, &root, Some(&root), ground.log);
         let cost = match self {

@@ -37,8 +37,8 @@ impl Bench<'_> {
         std::fs::create_dir_all(&stores).with_context(|| format!("cannot make {}", stores.display()))?;
         let ours = Ours::serve(self.programs, &self.place.run.join("ours"))?;
         eprintln!("{OURS} captures {}", self.source.name);
-        let ours = match ours.capture(self.source) {
-            Ok(()) => Some(ours),
+        let ours = match ours.capture(self.source, &self.place.log()) {
+            Ok(_) => Some(ours),
             Err(error) => {
                 skipped.insert(0, (OURS.to_owned(), format!("{error:#}")));
                 None
@@ -52,7 +52,8 @@ impl Bench<'_> {
         // The limit needs tar's archive, whoever takes part.
         for peer in std::iter::once(Peer::Tar).chain(peers.iter().copied().filter(|peer| !peer.shares_tars_archive())) {
             eprintln!("{} stores {}", peer.name(), self.source.name);
-            peer.store(&ground)?;
+            peer.begin_store(&ground)?;
+            peer.store(&ground, 1)?;
         }
         let mut rows = Vec::new();
         if ours.is_some() {
@@ -130,7 +131,7 @@ impl Bench<'_> {
 }
 
 /// How a filesystem is mounted that has a twin elsewhere.
-fn read_only(filesystem: Filesystem) -> &'static str {
+pub(super) fn read_only(filesystem: Filesystem) -> &'static str {
     match filesystem {
         Filesystem::Xfs => "ro,nouuid",
         Filesystem::Ext4 | Filesystem::Btrfs => "ro",
