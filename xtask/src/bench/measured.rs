@@ -14,7 +14,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Value, json};
 
 /// What one turn cost.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Cost {
     /// Wall-clock seconds.
     pub(super) seconds: f64,
@@ -28,6 +28,8 @@ pub(super) struct Cost {
     pub(super) moved_bytes: u64,
     /// Seconds of reading back what was written, which are not in `seconds`.
     pub(super) read_back_seconds: Option<f64>,
+    /// The stages of ours, with their seconds.
+    pub(super) stages: Vec<(String, f64)>,
 }
 
 /// A program to be measured, as the child process is told.

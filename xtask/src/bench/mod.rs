@@ -4,11 +4,13 @@
 
 mod capture;
 mod content;
+mod curve;
 mod disk;
 mod limit;
 pub(crate) mod measured;
 mod ours;
 mod peers;
+mod plot;
 mod restore;
 mod sets;
 mod statistics;
@@ -31,6 +33,8 @@ pub(crate) enum Bench {
     Restore(Options),
     /// Store a node for the first time, again unchanged, and after one file in a hundred changed.
     Capture(Options),
+    /// Restore files of many sizes and numbers, and draw how time grows.
+    Curve(curve::Options),
 }
 
 /// What every bench can be told.
@@ -66,6 +70,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Restore(options) => restore::run(options),
         Bench::Capture(options) => capture::run(options),
+        Bench::Curve(options) => curve::run(options),
     }
 }
 

@@ -166,8 +166,8 @@ type Moment = (f64, f64);
 #[derive(Debug, Default)]
 struct Stages {
     running: Option<(String, Moment)>,
-    layout: Moment,
-    verify: Moment,
+    /// What each stage took.
+    over: Vec<(String, Moment)>,
     fetched_bytes: u64,
     ended: Option<Moment>,
 }
@@ -180,16 +180,10 @@ impl Stages {
             }
             "stage-finished" => {
                 let Some((stage, began)) = self.running.take() else { return Ok(()) };
-                let sum = match stage.as_str() {
-                    "layout" => &mut self.layout,
-                    "verify" => &mut self.verify,
-                    "finish" => {
-                        self.ended = Some(now);
-                        return Ok(());
-                    }
-                    _ => return Ok(()),
-                };
-                *sum = (sum.0 + now.0 - began.0, sum.1 + now.1 - began.1);
+                if stage == "finish" {
+                    self.ended = Some(now);
+                }
+                self.over.push((stage, (now.0 - began.0, now.1 - began.1)));
             }
             "result" => {
                 self.fetched_bytes = record["fetched_bytes"].as_u64().context("a report without bytes fetched")?;
@@ -202,11 +196,17 @@ impl Stages {
     }
 
     fn cost(&self, ended: Moment) -> Cost {
+        let all = |name: &str| {
+            let of = self.over.iter().filter(|(stage, _)| stage == name).map(|(_, took)| *took);
+            of.fold((0.0, 0.0), |sum: Moment, took| (sum.0 + took.0, sum.1 + took.1))
+        };
+        let (layout, verify) = (all("layout"), all("verify"));
         Cost {
-            seconds: ended.0 - self.layout.0 - self.verify.0,
-            cpu_seconds: ended.1 - self.layout.1 - self.verify.1,
+            seconds: ended.0 - layout.0 - verify.0,
+            cpu_seconds: ended.1 - layout.1 - verify.1,
             moved_bytes: self.fetched_bytes,
-            read_back_seconds: Some(self.verify.0),
+            read_back_seconds: Some(verify.0),
+            stages: self.over.iter().map(|(stage, took)| (stage.clone(), took.0)).collect(),
             ..Cost::default()
         }
     }
@@ -237,6 +237,10 @@ mod tests {
         let cost = stages.cost(stages.ended.unwrap());
         assert!((cost.seconds - 4.5).abs() < 1e-9 && (cost.cpu_seconds - 3.5).abs() < 1e-9, "{cost:?}");
         assert_eq!((cost.moved_bytes, cost.read_back_seconds), (77, Some(2.0)));
+        assert_eq!(
+            cost.stages.iter().map(|(stage, _)| stage).collect::<Vec<_>>(),
+            ["server", "layout", "verify", "finish"]
+        );
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! `cargo xtask bench restore`.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 
 use super::disk::{Attached, Filesystem, Mounted, Target};
@@ -28,65 +31,67 @@ pub(super) fn run(options: &Options) -> Result<()> {
 pub(super) struct Bench<'a> {
     pub(super) place: &'a Place,
     pub(super) source: &'a Source,
-    pub(super) programs: &'a std::path::Path,
+    pub(super) programs: &'a Path,
+}
+
+/// Somebody who takes part, with the turns so far.
+struct Contender<'a> {
+    who: Who<'a>,
+    row: Row,
+}
+
+enum Who<'a> {
+    Ours(&'a Ours),
+    Peer(Peer),
 }
 
 impl Bench<'_> {
     pub(super) fn run(&self, peers: &[Peer], mut skipped: Vec<(String, String)>, rounds: u32) -> Result<Report> {
-        let stores = self.place.run.join("stores");
-        std::fs::create_dir_all(&stores).with_context(|| format!("cannot make {}", stores.display()))?;
-        let ours = Ours::serve(self.programs, &self.place.run.join("ours"))?;
-        eprintln!("{OURS} captures {}", self.source.name);
-        let ours = match ours.capture(self.source, &self.place.log()) {
-            Ok(_) => Some(ours),
-            Err(error) => {
-                skipped.insert(0, (OURS.to_owned(), format!("{error:#}")));
-                None
-            }
-        };
+        let (name, run) = (&self.source.name, self.run_folder());
+        let stores = run.join("stores");
+        fs::create_dir_all(&stores).with_context(|| format!("cannot make {}", stores.display()))?;
+        let ours = Ours::serve(self.programs, &run.join("ours"))?;
+        eprintln!("{OURS} captures {name}");
+        let captured = ours.capture(self.source, &self.place.log());
         let disk = Attached::with_partitions(&self.source.image)?;
         let device = disk.partition(ROOT_PARTITION);
         let mounted = Mounted::new(&device, read_only(self.source.filesystem), &self.place.run.join("node"))?;
         let log = self.place.log();
         let ground = Ground { source: &mounted.at, device: &device, stores: &stores, log: &log };
+        let mut contenders = Vec::new();
+        match captured {
+            Ok(_) => contenders.push(Contender::new(OURS, None, Who::Ours(&ours))),
+            Err(error) => skipped.push((OURS.to_owned(), format!("{error:#}"))),
+        }
         // The limit needs tar's archive, whoever takes part.
-        for peer in std::iter::once(Peer::Tar).chain(peers.iter().copied().filter(|peer| !peer.shares_tars_archive())) {
-            eprintln!("{} stores {}", peer.name(), self.source.name);
-            peer.begin_store(&ground)?;
-            peer.store(&ground, 1)?;
-        }
-        let mut rows = Vec::new();
-        if ours.is_some() {
-            rows.push(Row { name: OURS.to_owned(), turns: Vec::new(), note: None });
-        }
-        rows.extend(peers.iter().map(|peer| Row {
-            name: peer.name().to_owned(),
-            turns: Vec::new(),
-            note: peer.note().map(str::to_owned),
-        }));
-        let mut limits = Vec::new();
-        for round in 0..rounds {
-            for row in &mut rows {
-                eprintln!("turn {} of {rounds}: {}", round + 1, row.name);
-                let peer = peers.iter().find(|peer| peer.name() == row.name);
-                let (cost, restored) = match (peer, &ours) {
-                    (Some(peer), _) => self.peer(*peer, &ground)?,
-                    (None, Some(ours)) => self.ours(ours)?,
-                    (None, None) => bail!("{} is nobody", row.name),
-                };
-                if restored.files != self.source.tree.files || restored.content_bytes != self.source.tree.content_bytes
-                {
-                    bail!("{} restored {restored:?} instead of {:?}", row.name, self.source.tree);
-                }
-                row.turns.push(cost);
+        store(Peer::Tar, &ground, name)?;
+        for peer in peers {
+            let stored = if peer.shares_tars_archive() { Ok(()) } else { store(*peer, &ground, name) };
+            match stored {
+                Ok(()) => contenders.push(Contender::new(peer.name(), peer.note(), Who::Peer(*peer))),
+                Err(error) => skipped.push((peer.name().to_owned(), format!("{error:#}"))),
             }
-            eprintln!("turn {} of {rounds}: the limit", round + 1);
+        }
+        let mut limits = Vec::new();
+        for round in 1..=rounds {
+            contenders.retain_mut(|contender| {
+                eprintln!("turn {round} of {rounds}: {}", contender.row.name);
+                self.turn(contender, &ground)
+                    .map_err(|error| skipped.push((contender.row.name.clone(), format!("gave up: {error:#}"))))
+                    .is_ok()
+            });
+            eprintln!("turn {round} of {rounds}: the limit");
             let stored_bytes = bytes_below(&ground.archive());
             limits.push(measure_parts(&ground, stored_bytes, &|| self.formatted())?);
         }
+        let rows = contenders.into_iter().map(|contender| contender.row).collect();
+        drop((mounted, disk, ours));
+        if !self.place.keep {
+            fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
+        }
         Ok(Report {
             what: "restore".to_owned(),
-            set: self.source.name.clone(),
+            set: name.clone(),
             filesystem: self.source.filesystem.name(),
             files: self.source.tree.files,
             content_bytes: self.source.tree.content_bytes,
@@ -96,8 +101,27 @@ impl Bench<'_> {
         })
     }
 
+    /// Where archives and repositories of this set lie.
+    fn run_folder(&self) -> PathBuf {
+        self.place.run.join(&self.source.name)
+    }
+
     fn formatted(&self) -> Result<Target> {
         Target::formatted(self.place.memory(), self.source.image_bytes, self.source.filesystem)
+    }
+
+    /// One turn. What was restored has to be what was stored.
+    fn turn(&self, contender: &mut Contender, ground: &Ground) -> Result<()> {
+        let (cost, restored) = match contender.who {
+            Who::Ours(ours) => self.ours(ours)?,
+            Who::Peer(peer) => self.peer(peer, ground)?,
+        };
+        let (wanted, restored) = (self.source.tree, Tree { other_entries: 0, ..restored });
+        if restored != (Tree { other_entries: 0, ..wanted }) {
+            bail!("{restored:?} came back of {wanted:?}");
+        }
+        contender.row.turns.push(cost);
+        Ok(())
     }
 
     /// One turn of a peer, and what it restored.
@@ -128,6 +152,18 @@ impl Bench<'_> {
         }
         Ok((cost, restored))
     }
+}
+
+impl<'a> Contender<'a> {
+    fn new(name: &str, note: Option<&str>, who: Who<'a>) -> Self {
+        Self { who, row: Row { name: name.to_owned(), turns: Vec::new(), note: note.map(str::to_owned) } }
+    }
+}
+
+fn store(peer: Peer, ground: &Ground, name: &str) -> Result<()> {
+    eprintln!("{} stores {name}", peer.name());
+    peer.begin_store(ground)?;
+    peer.store(ground, 1).map(drop)
 }
 
 /// How a filesystem is mounted that has a twin elsewhere.

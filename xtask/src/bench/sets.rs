@@ -53,6 +53,11 @@ pub(super) enum Set {
 }
 
 impl Set {
+    /// Files of one size, on an axis of a plot.
+    pub(super) fn uniform(files: u64, bytes: u64) -> Self {
+        Self::Uniform { name: format!("{files}-of-{bytes}"), files, bytes }
+    }
+
     /// The set of this name, with only the `divisor`th part of its files (of a database: of its bytes).
     pub(super) fn named(name: SetName, divisor: u64) -> Result<Self> {
         let uniform = |name: &str, files: u64, bytes| {
@@ -137,7 +142,7 @@ fn write(path: &Path, bytes: u64, mut fill: impl FnMut(&mut [u8])) -> Result<()>
 
 /// The reference node of the comparisons.
 fn mmdebstrap(root: &Path) -> Result<()> {
-    println!("building the reference node; this takes some minutes");
+    eprintln!("building the reference node; this takes some minutes");
     let include = "linux-image-amd64,build-essential,git,postgresql,openjdk-17-jdk-headless,python3-numpy,\
                    linux-headers-amd64,nginx,systemd-sysv,openssh-server";
     let include = format!("--include={include}");

@@ -1,6 +1,6 @@
 //! What a bench found, for people and for programs.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::limit::Limit;
 use super::measured::Cost;
@@ -24,6 +24,21 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Each stage with the median of its seconds, in the order of the first turn.
+    fn stages(&self) -> Vec<(&str, f64)> {
+        let names = self.turns.first().into_iter().flat_map(|cost| &cost.stages).map(|(name, _)| name.as_str());
+        let of = |name| self.turns.iter().flat_map(|cost| &cost.stages).filter(move |(other, _)| other == name);
+        names.filter_map(|name| Some((name, Summary::of(of(name).map(|(_, seconds)| *seconds))?.median))).collect()
+    }
+
+    fn stages_text(&self) -> Option<String> {
+        let stages: Vec<String> =
+            self.stages().into_iter().map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+        (!stages.is_empty()).then(|| format!("{} by stage: {}\n", self.name, stages.join(", ")))
+    }
+}
+
 /// One bench.
 #[derive(Debug, Clone)]
 pub(super) struct Report {
@@ -40,8 +55,13 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// The median seconds of a contender, if it took part.
+    pub(super) fn seconds(&self, name: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.name == name).map(|row| row.of(|cost| cost.seconds).median)
+    }
+
     fn ours(&self) -> Option<f64> {
-        self.rows.iter().find(|row| row.name == OURS).map(|row| row.of(|cost| cost.seconds).median)
+        self.seconds(OURS)
     }
 
     /// The table that people read.
@@ -66,6 +86,7 @@ impl Report {
                 text.push_str(&format!("{name} then reads all of it back: {median:.2} s ({min:.2} to {max:.2})\n"));
             }
         }
+        text.extend(self.rows.iter().filter_map(Row::stages_text));
         if let Some(limit) = &self.limit {
             text.push_str(&format!("{}\n", limit.text()));
         }
@@ -119,6 +140,8 @@ impl Report {
                 "moved_bytes": row.of(|cost| cost.moved_bytes as f64).median as u64,
                 "read_back_seconds":
                     Summary::of(row.turns.iter().filter_map(|cost| cost.read_back_seconds)).map(|s| s.median),
+                "stages_seconds":
+                    row.stages().into_iter().map(|(name, s)| (name.to_owned(), json!(s))).collect::<Map<_, _>>(),
                 "note": row.note,
             })
         };
@@ -150,6 +173,7 @@ mod tests {
         let mut ours = row(OURS, &[2.0, 3.0, 2.5]);
         ours.turns.iter_mut().for_each(|cost| {
             (cost.server_cpu_seconds, cost.moved_bytes, cost.read_back_seconds) = (0.5, 300_000_000, Some(1.25));
+            cost.stages = vec![("data".to_owned(), cost.seconds - 1.0)];
         });
         Report {
             what: "restore".to_owned(),
@@ -172,8 +196,9 @@ mod tests {
         assert_eq!(words(lines[3]).join(" "), "rerack 2.50 2.00 to 3.00 1.00 1.25 2.00 0.50 64 300");
         assert_eq!(words(lines[4]).join(" "), "tar 5.50 5.00 to 6.00 2.20 2.75 2.00 - 64 -");
         assert_eq!(lines[5], "rerack then reads all of it back: 1.25 s (1.25 to 1.25)");
-        assert!(lines[6].starts_with("limit 2.00 s, set by: device"), "{text}");
-        assert_eq!(lines[7], "borg: skipped, it is not there");
+        assert_eq!(lines[6], "rerack by stage: data 1.50");
+        assert!(lines[7].starts_with("limit 2.00 s, set by: device"), "{text}");
+        assert_eq!(lines[8], "borg: skipped, it is not there");
         assert!(lines[2..5].iter().all(|line| line.len() == lines[2].len()), "columns:\n{text}");
     }
 
