@@ -44,6 +44,9 @@ enum Task {
     /// Run a program for a bench and print what it cost.
     #[command(hide = true)]
     Measure(bench::measured::Options),
+    /// Serve files for a bench.
+    #[command(hide = true)]
+    Files(bench::files::Options),
     /// Check what no compiler checks: the arrows between crates, file lengths, marks of unfinished work, links.
     Tidy,
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(what) => bench::run(&what),
         Task::Measure(options) => bench::measured::run(&options),
+        Task::Files(options) => bench::files::run(&options),
         Task::Tidy => tidy::run(),
     };
     match outcome {

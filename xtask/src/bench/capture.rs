@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::content::Content;
 use super::disk::{Attached, Mounted, text};
+use super::link::Link;
 use super::measured::Cost;
 use super::ours::Ours;
 use super::peers::{Ground, Peer, bytes_below, warm};
@@ -36,7 +37,9 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let copy = place.run.join("node.img");
     command::output(&["cp", "--sparse=always", text(&source.image), text(&copy)])?;
     source.image = copy;
-    let reports = Bench { place: &place, source: &source, programs: &programs }.run(&peers, skipped, options.rounds)?;
+    let link = Link::new(None, 0)?;
+    let bench = Bench { place: &place, source: &source, programs: &programs, link: &link };
+    let reports = bench.run(&peers, skipped, options.rounds)?;
     match options.json {
         true => println!("{:#}", serde_json::Value::from_iter(reports.iter().map(Report::as_json))),
         false => reports.iter().for_each(|report| println!("{}", report.text())),
@@ -48,6 +51,7 @@ struct Bench<'a> {
     place: &'a Place,
     source: &'a Source,
     programs: &'a Path,
+    link: &'a Link,
 }
 
 impl Bench<'_> {
@@ -58,7 +62,7 @@ impl Bench<'_> {
             // Stores begin empty in each round, and lie in memory for all.
             let stores = self.place.memory().join("stores");
             fs::create_dir_all(&stores)?;
-            let ours = Ours::serve(self.programs, &self.place.memory().join("ours"))?;
+            let ours = Ours::serve(self.programs, &self.place.memory().join("ours"), self.link)?;
             for (phase, turns) in (1..).zip(&mut turns) {
                 if phase == PHASES.len() {
                     self.change(u64::from(round))?;
@@ -101,7 +105,7 @@ impl Bench<'_> {
         let device = disk.partition(ROOT_PARTITION);
         let mounted = Mounted::new(&device, read_only(self.source.filesystem), &self.place.run.join("node"))?;
         let log = self.place.log();
-        let ground = Ground { source: &mounted.at, device: &device, stores, log: &log };
+        let ground = Ground { source: &mounted.at, device: &device, stores, log: &log, link: self.link };
         peer.begin_store(&ground)?;
         let before = if peer.replaces_its_store() { 0 } else { peer.stored_bytes(&ground) };
         let cost = peer.store(&ground, phase)?;

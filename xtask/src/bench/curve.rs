@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Place;
 use super::disk::Filesystem;
+use super::link::Link;
 use super::peers::Peer;
 use super::plot::{Plot, Series, Unit};
 use super::restore::Bench;
@@ -136,11 +137,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
 }
 
 fn measure(curve: &Curve, options: &Options, place: &Place, programs: &Path) -> Result<Vec<(f64, Report)>> {
+    let link = Link::new(None, 0)?;
     let mut reports = Vec::new();
     for (x, set) in &curve.sets {
         let sets = place.run.join("sets");
         let source = Source::prepare(set, options.filesystem, &sets)?;
-        let report = Bench { place, source: &source, programs }.run(&options.peers, Vec::new(), options.rounds)?;
+        let bench = Bench { place, source: &source, programs, link: &link };
+        let report = bench.run(&options.peers, Vec::new(), options.rounds)?;
         reports.push((*x, report));
         // The next point needs the room.
         std::fs::remove_dir_all(&sets).with_context(|| format!("cannot remove {}", sets.display()))?;

@@ -17,6 +17,17 @@ pub(super) fn private_mounts() -> Result<()> {
         .context("mounts cannot be made private")
 }
 
+/// Detaches what a bench that was killed left attached.
+pub(super) fn detach_below(folder: &Path) -> Result<()> {
+    let listed = command::output(&["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"])?;
+    for (device, file) in listed.lines().filter_map(|line| line.trim().split_once(char::is_whitespace)) {
+        if Path::new(file.trim()).starts_with(folder) {
+            drop(Attached { device: device.to_owned() });
+        }
+    }
+    Ok(())
+}
+
 /// Makes an image of zeros that takes no space yet, in the place of whatever had the name.
 pub(super) fn blank_image(path: &Path, bytes: u64) -> Result<()> {
     let _ = fs::remove_file(path);

@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use super::disk::{Target, text};
+use super::disk::{Target, blank_image, text};
+use super::files::FileServer;
 use super::measured::{cpu_seconds, flush, measure};
 use super::peers::Ground;
 use super::statistics::Summary;
@@ -100,15 +101,27 @@ impl Limit {
     }
 }
 
-/// Measures what does not depend on a link. `make` gives an empty filesystem each time.
-pub(super) fn measure_parts(ground: &Ground, stored_bytes: u64, make: &dyn Fn() -> Result<Target>) -> Result<Limit> {
+/// Measures all parts for a restore that fetches `moved_bytes`. `make` gives an empty filesystem each time.
+pub(super) fn measure_parts(ground: &Ground, moved_bytes: u64, make: &dyn Fn() -> Result<Target>) -> Result<Limit> {
     let skeleton = Skeleton::of(ground.source)?;
     let archive = ground.archive();
     let decode = measure(&["zstd", "-dc", text(&archive)], ground.stores, None, ground.log)?.cpu_seconds;
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let bytes = skeleton.content_bytes();
-    let cpu = Cpu { decode, hash: hash(bytes)?, tls: 2.0 * tls(stored_bytes)?, create: skeleton.create(&make()?)? };
-    Ok(Limit { device: write_one_file(&make()?, bytes)?, link: 0.0, cpu, cores })
+    let cpu = Cpu { decode, hash: hash(bytes)?, tls: 2.0 * tls(moved_bytes)?, create: skeleton.create(&make()?)? };
+    Ok(Limit { device: write_one_file(&make()?, bytes)?, link: fetch(ground, moved_bytes)?, cpu, cores })
+}
+
+/// How long curl takes for as many bytes over the same link.
+fn fetch(ground: &Ground, bytes: u64) -> Result<f64> {
+    const NAME: &str = "as-many-bytes";
+    let file = ground.stores.join(NAME);
+    blank_image(&file, bytes)?;
+    let server = FileServer::start(ground.stores, ground.link)?;
+    let url = format!("{}/{NAME}", server.url);
+    let cost = measure(&["curl", "--silent", "--show-error", "--fail", &url], ground.stores, None, ground.log)?;
+    fs::remove_file(&file)?;
+    Ok(cost.seconds)
 }
 
 /// Processor seconds of this process.

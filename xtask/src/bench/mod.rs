@@ -6,7 +6,9 @@ mod capture;
 mod content;
 mod curve;
 mod disk;
+pub(crate) mod files;
 mod limit;
+mod link;
 pub(crate) mod measured;
 mod ours;
 mod peers;
@@ -30,7 +32,7 @@ use crate::{command, programs};
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     /// Restore a node, ours from its server over HTTPS onto an empty disk, the others from a local store.
-    Restore(Options),
+    Restore(restore::RestoreOptions),
     /// Store a node for the first time, again unchanged, and after one file in a hundred changed.
     Capture(Options),
     /// Restore files of many sizes and numbers, and draw how time grows.
@@ -81,14 +83,21 @@ struct Place {
     /// A filesystem in memory; there until this is dropped.
     memory: Option<Mounted>,
     keep: bool,
+    _lock: fs::File,
 }
 
 impl Place {
+    /// # Errors
+    /// If another bench runs here: neither would measure anything.
     fn new(keep: bool) -> Result<Self> {
+        fs::create_dir_all(folder()).with_context(|| format!("cannot make {}", folder().display()))?;
+        let lock = fs::File::create(folder().join("lock")).context("no lock")?;
+        lock.try_lock().context("another bench runs here")?;
+        disk::detach_below(&folder())?;
         disk::private_mounts()?;
         let run = folder().join(format!("run-{}", std::process::id()));
         let memory = Some(Mounted::memory(&run.join("memory"))?);
-        Ok(Self { run, memory, keep })
+        Ok(Self { run, memory, keep, _lock: lock })
     }
 
     fn memory(&self) -> &Path {

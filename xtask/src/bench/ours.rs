@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::disk::{Attached, Target, text};
+use super::link::Link;
 use super::measured::{Cost, cpu_of, measure, peak_of};
 use super::sets::Source;
 
@@ -21,15 +22,16 @@ const NODE: &str = "bench";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A repository, its server, and what runs on them.
-pub(super) struct Ours {
+pub(super) struct Ours<'a> {
     programs: PathBuf,
+    link: &'a Link,
     directory: PathBuf,
     server: Served,
 }
 
 struct Served {
     child: Child,
-    url: String,
+    address: SocketAddr,
 }
 
 impl Drop for Served {
@@ -39,22 +41,22 @@ impl Drop for Served {
     }
 }
 
-impl Ours {
-    /// A server with an empty repository below `directory`.
-    pub(super) fn serve(programs: &Path, directory: &Path) -> Result<Self> {
+impl<'a> Ours<'a> {
+    /// A server with an empty repository below `directory`, at the far end of `link`.
+    pub(super) fn serve(programs: &Path, directory: &Path, link: &'a Link) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(programs.join("rerack"));
+        let address = link.free_address()?;
+        let mut command = link.command(text(&programs.join("rerack")));
         command.args(["serve", "repo", "--listen", &address.to_string()]).current_dir(directory);
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().context("cannot start rerack")?;
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let listens = lines.any(|line| line.is_ok_and(|line| line.starts_with("listening")));
-        let server = Served { child, url: format!("https://{address}") };
+        let server = Served { child, address };
         if !listens {
             bail!("the server does not start");
         }
-        let ours = Self { programs: programs.to_owned(), directory: directory.to_owned(), server };
-        ours.rerack(&["node", "add", NODE, "--url", &ours.server.url, "-o", "node.json"])?;
+        let ours = Self { programs: programs.to_owned(), link, directory: directory.to_owned(), server };
+        ours.rerack(&["node", "add", NODE, "--url", &format!("https://{address}"), "-o", "node.json"])?;
         Ok(ours)
     }
 
@@ -89,8 +91,9 @@ impl Ours {
     /// engine needs for partition table and filesystem is taken out, and reading back is told by itself.
     pub(super) fn restore(&self, target: &Target, work: &Path) -> Result<Cost> {
         let armed: Value = serde_json::from_str(&self.rerack(&["arm", NODE, "--skip-verify", "--json"])?)?;
+        let server = format!("https://{}", self.link.way_to(self.server.address)?);
         let settings = json!({
-            "format": 1, "servers": [self.server.url], "code": armed["code"], "node": NODE, "snapshot": "latest",
+            "format": 1, "servers": [server], "code": armed["code"], "node": NODE, "snapshot": "latest",
             "disks": [target.disk.device], "unattended": true, "erase": "blank", "after": "wait",
         });
         let (file, socket) = (work.join("settings.json"), work.join("engine.sock"));

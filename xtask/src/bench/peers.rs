@@ -1,22 +1,20 @@
 //! The programs that people restore with today, each on its own ground: a store on a local disk, held in memory by the
-//! page cache. None of them has to cross a network but rsync.
+//! page cache. None of them has to cross a network but rsync, unless a link is asked for.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use super::disk::{Target, text};
+use super::files::{FileServer, wait_for};
+use super::link::Link;
 use super::measured::{Cost, cpu_of, measure};
 use crate::{command, setup};
 
 /// The level that everybody compresses at who can be told.
 pub(super) const LEVEL: &str = "3";
-/// How long rsync's server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +37,8 @@ pub(super) struct Ground<'a> {
     pub(super) stores: &'a Path,
     /// Where what a program complains of is kept.
     pub(super) log: &'a Path,
+    /// The way to a server, for those that have one.
+    pub(super) link: &'a Link,
 }
 
 impl Ground<'_> {
@@ -102,6 +102,11 @@ impl Peer {
         matches!(self, Self::Tar | Self::Bsdtar)
     }
 
+    /// Whether it can restore from the far end of a link without a program of its own there that is not measured.
+    pub(super) fn crosses_a_network(self) -> bool {
+        self.shares_tars_archive() || self == Self::Rsync
+    }
+
     /// Brings what it will read into memory.
     pub(super) fn warm(self, ground: &Ground) -> Result<()> {
         match self {
@@ -111,10 +116,11 @@ impl Peer {
     }
 
     /// What its time holds besides what everybody's holds.
-    pub(super) fn note(self) -> Option<&'static str> {
+    pub(super) fn note(self, link: &Link) -> Option<&'static str> {
         match self {
+            Self::Tar | Self::Bsdtar if link.is_narrow() => Some("from a plain web server, by curl"),
             Self::Fsarchiver => Some("makes the filesystem itself, within its time"),
-            Self::Rsync => Some("from its own server, over loopback, without compression or encryption"),
+            Self::Rsync => Some("from its own server, without compression or encryption"),
             _ => None,
         }
     }
@@ -187,6 +193,18 @@ impl Peer {
         let root = target.root().to_owned();
         let run = |argv: &[&str]| measure(argv, &root, Some(&root), ground.log);
         let cost = match self {
+            Self::Tar | Self::Bsdtar if ground.link.is_narrow() => {
+                let server = FileServer::start(ground.stores, ground.link)?;
+                let archive = store.file_name().and_then(|name| name.to_str()).expect("it was named here");
+                let url = format!("{}/{archive}", server.url);
+                let extract = match self {
+                    Self::Tar => "tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpf -",
+                    _ => "bsdtar --xattrs --acls --numeric-owner -xpf -",
+                };
+                let pipe = format!("curl --silent --show-error --fail \"$1\" | zstd -dc | {extract}");
+                let cost = run(&["bash", "-o", "pipefail", "-euc", &pipe, "bash", &url])?;
+                Cost { server_cpu_seconds: cpu_of(server.child.id())?.as_secs_f64(), ..cost }
+            }
             Self::Tar => {
                 let extract = ["tar", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"];
                 run(&[&extract[..], &["-I", "zstd", "-xpf", path]].concat())?
@@ -265,19 +283,13 @@ impl RsyncServer {
         let config = ground.stores.join("rsyncd.conf");
         let text_of = "uid = root\ngid = root\nuse chroot = no\nread only = yes\n[node]\npath = ";
         fs::write(&config, format!("{text_of}{}\n", text(ground.source)))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new("rsync");
-        command.args(["--daemon", "--no-detach", "--address=127.0.0.1"]);
-        command.arg(format!("--port={port}")).arg(format!("--config={}", text(&config)));
+        let address = ground.link.free_address()?;
+        let mut command = ground.link.command("rsync");
+        command.args(["--daemon", "--no-detach"]).arg(format!("--address={}", address.ip()));
+        command.arg(format!("--port={}", address.port())).arg(format!("--config={}", text(&config)));
         let child = command.stdin(Stdio::null()).spawn().context("cannot start rsync's server")?;
-        let server = Self { child, url: format!("rsync://127.0.0.1:{port}/node/") };
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if Instant::now() > deadline {
-                bail!("rsync's server does not listen");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let server = Self { child, url: format!("rsync://{}/node/", ground.link.way_to(address)?) };
+        wait_for(address)?;
         Ok(server)
     }
 }

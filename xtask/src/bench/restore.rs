@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::disk::{Attached, Filesystem, Mounted, Target};
 use super::limit::{Limit, measure_parts};
+use super::link::{Link, Rate};
 use super::measured::Cost;
 use super::ours::Ours;
 use super::peers::{Ground, Peer, bytes_below, warm};
@@ -14,12 +15,33 @@ use super::sets::{ROOT_PARTITION, Source, Tree};
 use super::table::{OURS, Report, Row};
 use super::{Options, Place};
 
-pub(super) fn run(options: &Options) -> Result<()> {
+/// What only this bench can be told.
+#[derive(clap::Args)]
+pub(crate) struct RestoreOptions {
+    #[command(flatten)]
+    common: Options,
+    /// The link to the server; without it, loopback. Takes part who can restore over a network.
+    #[arg(long, value_enum)]
+    link: Option<Rate>,
+    /// How long the link takes there and back.
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+}
+
+pub(super) fn run(options: &RestoreOptions) -> Result<()> {
+    let RestoreOptions { common: options, link, latency_ms } = options;
     let programs = options.programs()?;
     let place = Place::new(options.keep)?;
     let source = options.source()?;
-    let (peers, skipped) = options.peers();
-    let report = Bench { place: &place, source: &source, programs: &programs }.run(&peers, skipped, options.rounds)?;
+    let (mut peers, mut skipped) = options.peers();
+    let link = Link::new(*link, *latency_ms)?;
+    if link.is_narrow() {
+        let others: Vec<Peer> = peers.iter().copied().filter(|peer| !peer.crosses_a_network()).collect();
+        skipped.extend(others.iter().map(|peer| (peer.name().to_owned(), "its store is local here".to_owned())));
+        peers.retain(|peer| peer.crosses_a_network());
+    }
+    let bench = Bench { place: &place, source: &source, programs: &programs, link: &link };
+    let report = bench.run(&peers, skipped, options.rounds)?;
     match options.json {
         true => println!("{:#}", report.as_json()),
         false => print!("{}", report.text()),
@@ -32,6 +54,7 @@ pub(super) struct Bench<'a> {
     pub(super) place: &'a Place,
     pub(super) source: &'a Source,
     pub(super) programs: &'a Path,
+    pub(super) link: &'a Link,
 }
 
 /// Somebody who takes part, with the turns so far.
@@ -41,7 +64,7 @@ struct Contender<'a> {
 }
 
 enum Who<'a> {
-    Ours(&'a Ours),
+    Ours(&'a Ours<'a>),
     Peer(Peer),
 }
 
@@ -50,14 +73,14 @@ impl Bench<'_> {
         let (name, run) = (&self.source.name, self.run_folder());
         let stores = run.join("stores");
         fs::create_dir_all(&stores).with_context(|| format!("cannot make {}", stores.display()))?;
-        let ours = Ours::serve(self.programs, &run.join("ours"))?;
+        let ours = Ours::serve(self.programs, &run.join("ours"), self.link)?;
         eprintln!("{OURS} captures {name}");
         let captured = ours.capture(self.source, &self.place.log());
         let disk = Attached::with_partitions(&self.source.image)?;
         let device = disk.partition(ROOT_PARTITION);
         let mounted = Mounted::new(&device, read_only(self.source.filesystem), &self.place.run.join("node"))?;
         let log = self.place.log();
-        let ground = Ground { source: &mounted.at, device: &device, stores: &stores, log: &log };
+        let ground = Ground { source: &mounted.at, device: &device, stores: &stores, log: &log, link: self.link };
         let mut contenders = Vec::new();
         match captured {
             Ok(_) => contenders.push(Contender::new(OURS, None, Who::Ours(&ours))),
@@ -68,10 +91,11 @@ impl Bench<'_> {
         for peer in peers {
             let stored = if peer.shares_tars_archive() { Ok(()) } else { store(*peer, &ground, name) };
             match stored {
-                Ok(()) => contenders.push(Contender::new(peer.name(), peer.note(), Who::Peer(*peer))),
+                Ok(()) => contenders.push(Contender::new(peer.name(), peer.note(self.link), Who::Peer(*peer))),
                 Err(error) => skipped.push((peer.name().to_owned(), format!("{error:#}"))),
             }
         }
+        self.link.narrow()?;
         let mut limits = Vec::new();
         for round in 1..=rounds {
             contenders.retain_mut(|contender| {
@@ -81,8 +105,8 @@ impl Bench<'_> {
                     .is_ok()
             });
             eprintln!("turn {round} of {rounds}: the limit");
-            let stored_bytes = bytes_below(&ground.archive());
-            limits.push(measure_parts(&ground, stored_bytes, &|| self.formatted())?);
+            let moved_bytes = ours_moved(&contenders).unwrap_or_else(|| bytes_below(&ground.archive()));
+            limits.push(measure_parts(&ground, moved_bytes, &|| self.formatted())?);
         }
         let rows = contenders.into_iter().map(|contender| contender.row).collect();
         drop((mounted, disk, ours));
@@ -90,7 +114,7 @@ impl Bench<'_> {
             fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
         }
         Ok(Report {
-            what: "restore".to_owned(),
+            what: format!("restore over {}", self.link.text()),
             set: name.clone(),
             filesystem: self.source.filesystem.name(),
             files: self.source.tree.files,
@@ -158,6 +182,12 @@ impl<'a> Contender<'a> {
     fn new(name: &str, note: Option<&str>, who: Who<'a>) -> Self {
         Self { who, row: Row { name: name.to_owned(), turns: Vec::new(), note: note.map(str::to_owned) } }
     }
+}
+
+/// What ours fetched in its last turn.
+fn ours_moved(contenders: &[Contender]) -> Option<u64> {
+    let ours = contenders.iter().find(|contender| matches!(contender.who, Who::Ours(_)))?;
+    ours.row.turns.last().map(|cost| cost.moved_bytes)
 }
 
 fn store(peer: Peer, ground: &Ground, name: &str) -> Result<()> {

@@ -34,7 +34,8 @@ impl Row {
 
     fn stages_text(&self) -> Option<String> {
         let stages: Vec<String> =
-            self.stages().into_iter().map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+            // What the engine was not there for takes no time.
+            self.stages().into_iter().filter(|(_, seconds)| *seconds >= 0.005).map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
         (!stages.is_empty()).then(|| format!("{} by stage: {}\n", self.name, stages.join(", ")))
     }
 }
