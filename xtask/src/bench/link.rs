@@ -2,11 +2,13 @@
 //!
 //! A rate is made by tbf on a pair of interfaces, the server's end in a network namespace of its own. A latency is made
 //! by a proxy, since not every kernel has netem: it delays each direction by half of it and each first word by a whole
-//! one more, as the handshake of TCP would. It knows nothing of slow start.
+//! one more, as the handshake of TCP would. It knows nothing of slow start. It counts the round trips.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +52,7 @@ pub(super) struct Link {
     rate: Option<Rate>,
     latency: Duration,
     namespace: Option<Namespace>,
+    round_trips: Arc<AtomicU64>,
 }
 
 struct Namespace {
@@ -70,7 +73,13 @@ impl Link {
     /// A way that does not hold anything up until [`Link::narrow`].
     pub(super) fn new(rate: Option<Rate>, latency_ms: u64) -> Result<Self> {
         let namespace = if rate.is_some() { Some(Namespace::new()?) } else { None };
-        Ok(Self { rate, latency: Duration::from_millis(latency_ms), namespace })
+        Ok(Self { rate, latency: Duration::from_millis(latency_ms), namespace, round_trips: Arc::default() })
+    }
+
+    /// How often somebody asked for a connection, or spoke again after an answer, since the link was made; `None` where
+    /// nobody counts. Connections that wait at the same time count each for itself.
+    pub(super) fn round_trips(&self) -> Option<u64> {
+        (!self.latency.is_zero()).then(|| self.round_trips.load(Ordering::Relaxed))
     }
 
     /// Whether it is anything but loopback.
@@ -128,11 +137,13 @@ impl Link {
         }
         let listener = TcpListener::bind("127.0.0.1:0").context("the proxy cannot listen")?;
         let address = listener.local_addr()?;
-        let latency = self.latency;
+        let (latency, round_trips) = (self.latency, self.round_trips.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                round_trips.fetch_add(1, Ordering::Relaxed);
+                let turns = Arc::new(Turns { all: round_trips.clone(), client_spoke: AtomicBool::new(false) });
                 // A server that is gone is what the client is to find.
-                let _ = TcpStream::connect(server).and_then(|server| carry(client, server, latency));
+                let _ = TcpStream::connect(server).and_then(|server| carry(client, server, latency, &turns));
             }
         });
         Ok(address)
@@ -156,24 +167,41 @@ impl Namespace {
     }
 }
 
+/// Who spoke last on a connection.
+struct Turns {
+    all: Arc<AtomicU64>,
+    client_spoke: AtomicBool,
+}
+
+impl Turns {
+    fn told(&self, by_client: bool) {
+        if !self.client_spoke.swap(by_client, Ordering::Relaxed) && by_client {
+            self.all.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Carries what both say to each other, late.
-fn carry(client: TcpStream, server: TcpStream, latency: Duration) -> std::io::Result<()> {
+fn carry(client: TcpStream, server: TcpStream, latency: Duration, turns: &Arc<Turns>) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let ways = [(client.try_clone()?, server.try_clone()?, latency), (server, client, Duration::ZERO)];
-    for (from, to, handshake) in ways {
+    let ways = [(client.try_clone()?, server.try_clone()?, true), (server, client, false)];
+    for (from, to, by_client) in ways {
         let (late, due) = sync_channel(PIECES_MAX);
-        thread::spawn(move || read(from, &late, latency / 2, handshake));
+        let turns = turns.clone();
+        thread::spawn(move || read(from, &late, latency, by_client, &turns));
         thread::spawn(move || write(to, &due));
     }
     Ok(())
 }
 
-fn read(mut from: TcpStream, late: &SyncSender<(Instant, Vec<u8>)>, delay: Duration, handshake: Duration) {
-    let open = Instant::now() + handshake;
+fn read(mut from: TcpStream, late: &SyncSender<(Instant, Vec<u8>)>, latency: Duration, by_client: bool, turns: &Turns) {
+    // The server's first word answers the client's, which has waited for the handshake.
+    let open = Instant::now() + if by_client { latency } else { Duration::ZERO };
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(length @ 1..) = from.read(&mut piece) {
-        let due = Instant::now().max(open) + delay;
+        turns.told(by_client);
+        let due = Instant::now().max(open) + latency / 2;
         if late.send((due, piece[..length].to_vec())).is_err() {
             return;
         }
@@ -216,6 +244,7 @@ mod tests {
         stream.read_to_end(&mut heard).unwrap();
         assert!(heard == said, "{} bytes of {}", heard.len(), said.len());
         assert!(began.elapsed() >= Duration::from_millis(40), "a handshake and there and back");
+        assert_eq!(link.round_trips(), Some(2), "the connection, and one question");
         echo.join().unwrap();
     }
 

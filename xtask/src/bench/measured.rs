@@ -30,6 +30,8 @@ pub(super) struct Cost {
     pub(super) read_back_seconds: Option<f64>,
     /// The stages of ours, with their seconds.
     pub(super) stages: Vec<(String, f64)>,
+    /// Round trips of ours until the data began, and in all, where they are counted.
+    pub(super) round_trips: Option<(u64, u64)>,
 }
 
 /// A program to be measured, as the child process is told.

@@ -105,7 +105,7 @@ impl<'a> Ours<'a> {
         command.args(["--settings", text(&file), "--socket", text(&socket)]);
         command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let mut engine = Engine(command.spawn().context("cannot start the engine")?);
-        let told = engine.follow(&socket, began).map_err(|error| {
+        let told = engine.follow(&socket, began, self.link).map_err(|error| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             error.context(format!("the engine's log:\n{said}"))
         })?;
@@ -126,7 +126,10 @@ impl Drop for Engine {
 
 impl Engine {
     /// Listens as a screen does until everything is done, then has the engine end.
-    fn follow(&mut self, socket: &Path, began: Instant) -> Result<Cost> {
+    fn follow(&mut self, socket: &Path, began: Instant, link: &Link) -> Result<Cost> {
+        let trips_before = link.round_trips().unwrap_or(0);
+        let trips = || link.round_trips().map(|all| all - trips_before);
+        let mut until_data = 0;
         let mut stream = self.attach(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"{\"v\":1,\"command\":\"hello\",\"screen\":\"bench\"}\n")?;
@@ -134,12 +137,16 @@ impl Engine {
         for line in BufReader::new(stream.try_clone()?).lines() {
             let record: Value = serde_json::from_str(&line.context("the engine fell silent")?)?;
             let now = (began.elapsed().as_secs_f64(), cpu_of(self.0.id())?.as_secs_f64());
+            if record["event"] == "stage-started" && record["stage"] == "data" {
+                until_data = trips().unwrap_or(0);
+            }
             stages.tell(&record, now)?;
             if let Some(ended) = stages.ended {
                 let peak_bytes = peak_of(self.0.id())?;
                 stream.write_all(b"{\"v\":1,\"command\":\"power-off\"}\n")?;
                 self.0.wait()?;
-                return Ok(Cost { peak_bytes, ..stages.cost(ended) });
+                let round_trips = trips().map(|all| (until_data, all));
+                return Ok(Cost { peak_bytes, round_trips, ..stages.cost(ended) });
             }
         }
         bail!("the engine ended early")

@@ -32,10 +32,20 @@ impl Row {
         names.filter_map(|name| Some((name, Summary::of(of(name).map(|(_, seconds)| *seconds))?.median))).collect()
     }
 
+    /// Those of the last turn: they do not depend on the clock.
+    fn round_trips(&self) -> Option<(u64, u64)> {
+        self.turns.last().and_then(|cost| cost.round_trips)
+    }
+
+    fn round_trips_text(&self) -> Option<String> {
+        let (until_data, all) = self.round_trips()?;
+        Some(format!("{}: {until_data} round trips before the data, {all} in all\n", self.name))
+    }
+
     fn stages_text(&self) -> Option<String> {
-        let stages: Vec<String> =
-            // What the engine was not there for takes no time.
-            self.stages().into_iter().filter(|(_, seconds)| *seconds >= 0.005).map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+        // What was over before the engine began takes no time.
+        let shown = self.stages().into_iter().filter(|(_, seconds)| *seconds >= 0.005);
+        let stages: Vec<String> = shown.map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
         (!stages.is_empty()).then(|| format!("{} by stage: {}\n", self.name, stages.join(", ")))
     }
 }
@@ -88,6 +98,7 @@ impl Report {
             }
         }
         text.extend(self.rows.iter().filter_map(Row::stages_text));
+        text.extend(self.rows.iter().filter_map(Row::round_trips_text));
         if let Some(limit) = &self.limit {
             text.push_str(&format!("{}\n", limit.text()));
         }
@@ -143,6 +154,7 @@ impl Report {
                     Summary::of(row.turns.iter().filter_map(|cost| cost.read_back_seconds)).map(|s| s.median),
                 "stages_seconds":
                     row.stages().into_iter().map(|(name, s)| (name.to_owned(), json!(s))).collect::<Map<_, _>>(),
+                "round_trips": row.round_trips().map(|(until_data, all)| json!({ "until_data": until_data, "all": all })),
                 "note": row.note,
             })
         };
@@ -174,6 +186,7 @@ mod tests {
         let mut ours = row(OURS, &[2.0, 3.0, 2.5]);
         ours.turns.iter_mut().for_each(|cost| {
             (cost.server_cpu_seconds, cost.moved_bytes, cost.read_back_seconds) = (0.5, 300_000_000, Some(1.25));
+            cost.round_trips = Some((12, 30));
             cost.stages = vec![("data".to_owned(), cost.seconds - 1.0)];
         });
         Report {
@@ -198,8 +211,9 @@ mod tests {
         assert_eq!(words(lines[4]).join(" "), "tar 5.50 5.00 to 6.00 2.20 2.75 2.00 - 64 -");
         assert_eq!(lines[5], "rerack then reads all of it back: 1.25 s (1.25 to 1.25)");
         assert_eq!(lines[6], "rerack by stage: data 1.50");
-        assert!(lines[7].starts_with("limit 2.00 s, set by: device"), "{text}");
-        assert_eq!(lines[8], "borg: skipped, it is not there");
+        assert_eq!(lines[7], "rerack: 12 round trips before the data, 30 in all");
+        assert!(lines[8].starts_with("limit 2.00 s, set by: device"), "{text}");
+        assert_eq!(lines[9], "borg: skipped, it is not there");
         assert!(lines[2..5].iter().all(|line| line.len() == lines[2].len()), "columns:\n{text}");
     }
 
