@@ -130,7 +130,10 @@ fn root_by_name(snapshot: &Snapshot<'_>, matches: &[Match<'_>]) -> Option<Findin
     })
 }
 
-/// What firmware tries on a disk without a boot entry.
+/// Where firmware looks on a disk without a boot entry.
+const FALLBACK_DIRECTORY: &str = "EFI/BOOT";
+
+/// What firmware tries there.
 fn fallback_name(architecture: &str) -> Option<&'static str> {
     match architecture {
         "x86_64" => Some("BOOTX64.EFI"),
@@ -140,6 +143,22 @@ fn fallback_name(architecture: &str) -> Option<&'static str> {
     }
 }
 
+/// `directory` in the spelling that `files` have for as much of it as there is. FAT finds a name in any spelling, and
+/// whoever reads the filesystem back meets the one that it was made with.
+fn as_spelled(files: &[String], directory: &str) -> String {
+    let mut spelled = String::new();
+    for (depth, name) in directory.split('/').enumerate() {
+        let above = if spelled.is_empty() { String::new() } else { format!("{spelled}/") };
+        let beginning = format!("{above}{name}");
+        let there = files.iter().find_map(|file| {
+            let way = file.split('/').take(depth + 1).collect::<Vec<_>>().join("/");
+            way.eq_ignore_ascii_case(&beginning).then_some(way)
+        });
+        spelled = there.unwrap_or(beginning);
+    }
+    spelled
+}
+
 /// The copies that make a fallback loader out of the first boot entry's; empty if there is one, or if the
 /// architecture has none; `None` if there should be one and nothing says which.
 fn loader_copies(snapshot: &Snapshot<'_>, esp: &CapturedPartition<'_>, files: &[String]) -> Option<Vec<LoaderCopy>> {
@@ -147,21 +166,22 @@ fn loader_copies(snapshot: &Snapshot<'_>, esp: &CapturedPartition<'_>, files: &[
     let Some(name) = fallback_name(&snapshot.spec.hardware.architecture) else {
         return Some(Vec::new());
     };
-    if find(&format!("EFI/BOOT/{name}")).is_some() {
+    if find(&format!("{FALLBACK_DIRECTORY}/{name}")).is_some() {
         return Some(Vec::new());
     }
     let mut entries = snapshot.spec.boot.efi_entries.iter().filter(|entry| entry.partition_guid == esp.entry.guid);
     let loader =
         entries.find_map(|entry| find(entry.loader_path.trim_start_matches('\\').replace('\\', "/").as_str()))?;
     let (directory, file) = loader.rsplit_once('/')?;
-    let mut copies = vec![LoaderCopy { from: loader.clone(), to: format!("EFI/BOOT/{name}") }];
+    let fallback = as_spelled(files, FALLBACK_DIRECTORY);
+    let mut copies = vec![LoaderCopy { from: loader.clone(), to: format!("{fallback}/{name}") }];
     // The shim starts the loader, and the key manager, that lie beside it.
     if file.to_ascii_lowercase().starts_with("shim") {
         let beside = files.iter().filter_map(|path| {
             let name = path.strip_prefix(directory)?.strip_prefix('/')?;
             let lower = name.to_ascii_lowercase();
             let wanted = lower.ends_with(".efi") && (lower.starts_with("grub") || lower.starts_with("mm"));
-            wanted.then(|| LoaderCopy { from: path.clone(), to: format!("EFI/BOOT/{name}") })
+            wanted.then(|| LoaderCopy { from: path.clone(), to: format!("{fallback}/{name}") })
         });
         copies.extend(beside.filter(|copy| find(&copy.to).is_none()));
     }

@@ -25,8 +25,8 @@ pub struct Policy {
     /// Whether network files stay as they are although this machine's interfaces differ: disks and images that
     /// will be used in another machine.
     pub keep_network: bool,
-    /// Paths of the files in each files volume that may be an ESP, from its root, if the engine has read them from
-    /// the catalog. Without them no fallback loader is planned.
+    /// Paths of all that lies in each files volume that may be an ESP, from its root and as they are spelled there, if
+    /// the engine has read them from the catalog. Without them no fallback loader is planned.
     pub esp_files: BTreeMap<VolumeName, Vec<String>>,
     /// What an interrupted run under the same claim has made.
     pub resume: Resume,

@@ -139,3 +139,29 @@ fn a_fallback_loader_is_planned_only_where_there_is_none() {
     );
     assert_eq!(with(&["EFI/other/loader.efi"]), (vec![], true));
 }
+
+#[test]
+fn a_fallback_loader_goes_into_the_directory_that_is_there_however_it_is_spelled() {
+    let node = uefi_node();
+    let machine = machine(&node, vec![disk("sda", "OLD1", 4 * GIB), disk("sdb", "OLD2", 8 * GIB)]);
+    for (files, places) in [
+        (&["efi/boot", "efi/debian/shimx64.efi"][..], ["efi", "efi/boot", "efi/boot/BOOTX64.EFI"]),
+        (&["EFI/Boot/readme.txt", "EFI/debian/shimx64.efi"], ["EFI", "EFI/Boot", "EFI/Boot/BOOTX64.EFI"]),
+        (&["Efi", "Efi/Debian/ShimX64.efi"], ["Efi", "Efi/BOOT", "Efi/BOOT/BOOTX64.EFI"]),
+    ] {
+        let mut policy = policy();
+        policy.esp_files.insert("boot-efi".parse().unwrap(), files.iter().map(|file| (*file).to_owned()).collect());
+        let plan = planned(&node, &machine, &policy);
+        let copied_to = plan.steps.iter().find_map(|step| match step {
+            Step::EnsureFallbackLoader { copies, .. } => Some(copies[0].to.as_str()),
+            _ => None,
+        });
+        assert_eq!(copied_to, Some(places[2]));
+        // What is read back afterwards is met under these names, and no other difference is let pass.
+        let excepted = plan.steps.iter().find_map(|step| match step {
+            Step::VerifyFiles { volume, except, .. } if volume.as_str() == "boot-efi" => Some(except.clone()),
+            _ => None,
+        });
+        assert_eq!(excepted.unwrap(), places);
+    }
+}
