@@ -18,6 +18,8 @@ pub(crate) struct Budget {
 #[derive(Debug, Default)]
 struct State {
     used: u64,
+    /// How many wait for room.
+    waiting: u32,
     stopped: bool,
 }
 
@@ -35,14 +37,22 @@ impl Budget {
     pub(crate) fn take(&self, bytes: usize) -> Result<u64, Stopped> {
         let charge = (bytes as u64).max(CHARGE_MIN);
         let mut state = self.lock();
+        state.waiting += 1;
         while !state.stopped && state.used > 0 && state.used + charge > self.max {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
         if state.stopped {
             return Err(Stopped);
         }
         state.used += charge;
         Ok(charge)
+    }
+
+    /// Whether somebody waits for room.
+    #[cfg(test)]
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.lock().waiting > 0
     }
 
     /// Gives room back.
@@ -62,14 +72,19 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn until_somebody_waits(budget: &Budget) {
+        while !budget.is_waited_for() {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn who_takes_more_than_there_is_waits_until_it_is_given_back() {
         let budget = Budget::new(10 << 20);
         let first = budget.take(8 << 20).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| budget.take(4 << 20));
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            assert!(!waiting.is_finished());
+            until_somebody_waits(&budget);
             budget.give(first);
             assert_eq!(waiting.join().unwrap().unwrap(), 4 << 20);
         });
@@ -81,7 +96,7 @@ mod tests {
         budget.take(5).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| budget.take(5));
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            until_somebody_waits(&budget);
             budget.stop();
             assert!(waiting.join().unwrap().is_err());
         });

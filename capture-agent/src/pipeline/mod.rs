@@ -7,6 +7,8 @@
 mod budget;
 mod pack;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,7 @@ use std::thread::Scope;
 
 use bundle::Hash;
 use bundle::cut::{ChunkHashes, ChunkSink, RawChunk, Stopped, Ticket};
+use bundle::frame::{Compressor, FrameError};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::progress::Counters;
@@ -77,6 +80,21 @@ impl<'a> Pipeline<'a> {
 
     /// Starts the threads. They end when the intake is dropped and all chunks are stored, or after a failure.
     pub(crate) fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Intake<'scope> {
+        self.start_with(scope, |level| {
+            let mut compressor = Compressor::new(level)?;
+            Ok(move |content: &[u8]| compressor.compress(content))
+        })
+    }
+
+    /// As [`start`](Self::start), each thread compressing by what `compressor` gives it for a level.
+    fn start_with<'scope, C>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        compressor: impl Fn(i32) -> Result<C, FrameError> + Copy + Send + 'scope,
+    ) -> Intake<'scope>
+    where
+        C: FnMut(&[u8]) -> Result<Vec<u8>, FrameError>,
+    {
         let (cut, to_hash) = unbounded();
         let (hashed, to_resolve) = unbounded();
         let (missing, to_compress) = unbounded();
@@ -85,7 +103,8 @@ impl<'a> Pipeline<'a> {
         for _ in 0..self.threads {
             let (hashed, settled) = (hashed.clone(), settled.clone());
             let (to_hash, to_compress) = (to_hash.clone(), to_compress.clone());
-            scope.spawn(move || self.guard(|| work::work(self, &to_hash, hashed, &to_compress, &settled)));
+            let work = move || work::work(self, compressor(self.level)?, &to_hash, hashed, &to_compress, &settled);
+            scope.spawn(move || self.guard(work));
         }
         drop(hashed);
         scope.spawn(move || self.guard(|| resolve::resolve(self, &to_resolve, &missing, &settled)));

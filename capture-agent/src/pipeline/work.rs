@@ -1,7 +1,7 @@
 //! Hashing and compressing, on every core.
 
 use bundle::Hash;
-use bundle::frame::Compressor;
+use bundle::frame::FrameError;
 use crossbeam_channel::{Receiver, Sender, select};
 
 use super::{Cut, Hashed, Pipeline, Settled};
@@ -10,12 +10,12 @@ use crate::CaptureError;
 /// One worker. Compressing comes first: it frees memory.
 pub(super) fn work(
     pipeline: &Pipeline<'_>,
+    mut compressor: impl FnMut(&[u8]) -> Result<Vec<u8>, FrameError>,
     to_hash: &Receiver<Cut>,
     hashed: Sender<Hashed>,
     to_compress: &Receiver<Hashed>,
     settled: &Sender<Settled>,
 ) -> Result<(), CaptureError> {
-    let mut compressor = Compressor::new(pipeline.level)?;
     // Once nothing more is to be hashed, this worker's end of the queue is closed: the resolver waits for that.
     let mut hashed = Some(hashed);
     while let Some(open) = &hashed {
@@ -47,9 +47,13 @@ pub(super) fn work(
     Ok(())
 }
 
-fn compress(compressor: &mut Compressor, chunk: Hashed, settled: &Sender<Settled>) -> Result<(), CaptureError> {
+fn compress(
+    compressor: &mut impl FnMut(&[u8]) -> Result<Vec<u8>, FrameError>,
+    chunk: Hashed,
+    settled: &Sender<Settled>,
+) -> Result<(), CaptureError> {
     let Hashed { number, hash, content, charge } = chunk;
-    let frame = compressor.compress(&content)?;
+    let frame = compressor(&content)?;
     // If the packer is gone it has failed and said so.
     let _ = settled.send(Settled { number, charge, frame: Some((hash, frame)) });
     Ok(())
