@@ -176,14 +176,13 @@ pub struct PlannedVolume {
     pub file_count: u64,
 }
 
-/// What is consented to for a volume.
+/// What is consented to for a volume. Nothing but one fate is planned so far; a plan that names another was made by a
+/// later version, and is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VolumeFate {
     /// Whatever is there is erased and it is made anew.
     Create,
-    /// The node's own filesystem is kept where it is right.
-    Keep,
 }
 
 /// One thing that will differ from the captured node.
