@@ -8,8 +8,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
-use bundle::Hash;
-use bundle::code::RestoreCode;
+use bundle::code::digest_of_secret;
 use bundle::trust::BearerToken;
 use server_api::limits::{EVENTS_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
 use server_api::{Claim, ClaimRequest, ErrorCode, EventBatch, EventsStored, OpenAnswer, OpenRequest, StepRequest};
@@ -22,14 +21,6 @@ use crate::events::EventsError;
 
 /// Disks in one claim.
 const DISKS_MAX: usize = 1024;
-
-/// The digest under which the secret's arm is found. The secret's part of a code means the same behind any root's
-/// part, so zeros stand for that.
-fn secret_digest(secret: &str) -> Result<Hash, Refusal> {
-    let code: Result<RestoreCode, _> = format!("0000-0000-0000-{secret}").parse();
-    code.map(|code| code.secret_digest())
-        .map_err(|_| Refusal::new(ErrorCode::BadRequest, "the code's secret is not eight characters of a restore code"))
-}
 
 fn claim_of(arm: &Arm) -> Option<Claim> {
     arm.plan().map(|plan| Claim {
@@ -52,7 +43,8 @@ pub(super) async fn open(
         Refusal::new(ErrorCode::TooManyTries, "too many wrong restore codes were sent of late").retry_after(seconds)
     })?;
     let request: OpenRequest = body::read_json(&headers, body, JSON_BODY_BYTES_MAX).await?;
-    let secret = secret_digest(&request.secret)?;
+    let secret = digest_of_secret(&request.secret)
+        .map_err(|error| Refusal::new(ErrorCode::BadRequest, error.to_string()).hint(error.hint()))?;
     let token = BearerToken::generate().map_err(crate::ServerError::from)?;
     let (digest, machine) = (token.digest(), request.machine);
     let changed =
