@@ -1,6 +1,8 @@
 //! `rerack`: capture, serve, arm, plan, restore. Each command is a thin layer over a library.
 
 mod commands;
+#[cfg(test)]
+mod mentions;
 mod problem;
 mod progress;
 mod scratch;
