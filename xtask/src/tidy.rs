@@ -1,6 +1,7 @@
 //! What no compiler checks.
 
 mod decisions;
+mod faults;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,6 +55,7 @@ pub(crate) fn run() -> Result<()> {
     let metadata = command::output(&["cargo", "metadata", "--no-deps", "--format-version", "1"])?;
     let mut findings = arrows(&serde_json::from_str(&metadata).context("cannot read cargo's metadata")?)?;
     let mut pages = Vec::new();
+    let (mut faults_page, mut tested) = (String::new(), BTreeMap::new());
     for file in command::output(&["git", "ls-files", "--cached", "--others", "--exclude-standard"])?.lines() {
         let path = command::workspace_root().join(file);
         if !path.is_file() || !(file.ends_with(".rs") || file.ends_with(".md")) {
@@ -62,14 +64,21 @@ pub(crate) fn run() -> Result<()> {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
         if file.ends_with(".rs") {
             findings.extend(source(file, &text));
+            // The check of these names is tested on some.
+            if file != "xtask/src/tidy/faults.rs" {
+                tested.insert(file.to_owned(), faults::tested_in(&text));
+            }
             continue;
         }
         let folder = path.parent().unwrap_or(Path::new("."));
         findings.extend(links(file, &text, |target| folder.join(target).exists()));
         if file.starts_with(decisions::FOLDER) {
             pages.push((file.to_owned(), text));
+        } else if file == faults::PAGE {
+            faults_page = text;
         }
     }
+    findings.extend(faults::check(&faults_page, &tested));
     let (index, pages): (Vec<_>, Vec<_>) = pages
         .iter()
         .map(|(file, text)| (file.as_str(), text.as_str()))
