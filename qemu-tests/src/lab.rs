@@ -1,19 +1,21 @@
 //! Where machines are built: a cache of what is slow to make, a folder for what runs leave behind.
 
 use std::{
-    cell::Cell,
-    fs,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
 };
 
 use crate::{Acceleration, Error, VmBuilder, host};
 
 /// A cache folder, a run folder and what is known about this host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lab {
     cache: PathBuf,
     run: PathBuf,
-    acceleration: Cell<Acceleration>,
+    acceleration: Acceleration,
+    /// Who speaks; nobody in particular if empty.
+    speaker: String,
 }
 
 impl Lab {
@@ -25,16 +27,31 @@ impl Lab {
         let cache = cache.canonicalize().map_err(Error::file("resolve", cache))?;
         let run = cache.join("run");
         let remembered = Acceleration::remembered(&cache);
-        let lab = Lab { cache, run, acceleration: Cell::new(remembered.unwrap_or(Acceleration::Tcg)) };
+        let acceleration = remembered.unwrap_or(Acceleration::Tcg);
+        let mut lab = Lab { cache, run, acceleration, speaker: String::new() };
         if remembered.is_none() {
-            lab.acceleration.set(Acceleration::probe(&lab)?);
+            lab.acceleration = Acceleration::probe(&lab)?;
         }
         Ok(lab)
     }
 
     /// How machines of this lab run.
     pub fn acceleration(&self) -> Acceleration {
-        self.acceleration.get()
+        self.acceleration
+    }
+
+    /// The same lab, in which `name` speaks.
+    #[must_use]
+    pub fn heard_as(&self, name: &str) -> Self {
+        Lab { speaker: name.to_owned(), ..self.clone() }
+    }
+
+    /// Prints lines under the name of who speaks: several scenarios are played at once.
+    pub fn say(&self, text: &str) {
+        let speaker = &self.speaker;
+        print!("{}", text.lines().map(|line| format!("{speaker:<16}  {line}\n")).collect::<String>());
+        // Only a display: what cannot be shown stops no scenario.
+        let _ = std::io::stdout().flush();
     }
 
     /// Things that are slow to make, one folder for each recipe.
@@ -63,9 +80,12 @@ impl Lab {
     }
 
     /// The folder named `key`, made by `make` the first time. `make` fills a folder of another name that is renamed
-    /// when it is complete, so an interrupted build leaves nothing that looks finished.
+    /// when it is complete, so an interrupted build leaves nothing that looks finished. Who wants it meanwhile waits.
     pub(crate) fn cached(&self, key: &str, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
         let path = self.cache.join(key);
+        let lock_path = self.cache.join(format!("{key}.lock"));
+        let lock = File::create(&lock_path).map_err(Error::file("create", &lock_path))?;
+        lock.lock().map_err(Error::file("lock", &lock_path))?;
         if path.is_dir() {
             return Ok(path);
         }
@@ -74,16 +94,10 @@ impl Lab {
             .tempdir_in(&self.cache)
             .map_err(Error::file("make a folder in", &self.cache))?;
         make(partial.path())?;
-        match fs::rename(partial.path(), &path) {
-            Ok(()) => {
-                // Renamed: there is nothing left to remove.
-                let _ = partial.keep();
-                Ok(path)
-            }
-            // Somebody else made the same meanwhile.
-            Err(_) if path.is_dir() => Ok(path),
-            Err(source) => Err(Error::File { action: "complete", path, source }),
-        }
+        fs::rename(partial.path(), &path).map_err(Error::file("complete", &path))?;
+        // Renamed: there is nothing left to remove.
+        let _ = partial.keep();
+        Ok(path)
     }
 }
 
@@ -103,6 +117,25 @@ mod tests {
         let first = lab.cached("thing", |dir| fs::write(dir.join("file"), "1").map_err(Error::file("write", dir)));
         let second = lab.cached("thing", |_| Err(Error::Unexpected("made twice".into())));
         assert_eq!(first.unwrap(), second.unwrap());
+    }
+
+    #[test]
+    fn who_wants_what_another_is_making_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = lab(dir.path());
+        let (begun, wait) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                lab.cached("thing", |dir| {
+                    begun.send(()).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    fs::write(dir.join("file"), "1").map_err(Error::file("write", dir))
+                })
+            });
+            wait.recv().unwrap();
+            let second = lab.cached("thing", |_| Err(Error::Unexpected("made twice".into()))).unwrap();
+            assert!(second.join("file").exists());
+        });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a test node is made of, and the name under which it is cached.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::Firmware;
 
@@ -44,13 +45,18 @@ pub struct NodeRecipe {
 }
 
 /// Packages of every small node.
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 20] = [
     "acl",
     "attr",
     "dbus",
     "dosfstools",
     "e2fsprogs",
     "efibootmgr",
+    // Both loaders' files and what installs either, so that nodes of both kinds share one Debian: the packages that
+    // would install themselves exclude each other.
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
+    "grub2-common",
     "initramfs-tools",
     "iproute2",
     "kmod",
@@ -65,7 +71,7 @@ const PACKAGES: [&str; 17] = [
 ];
 
 /// Raised when a change of the builder makes cached nodes wrong.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 impl NodeRecipe {
     /// A small Debian bookworm node that starts by BIOS: 1 MiB BIOS boot, swap, ext4 root, XFS data.
@@ -108,9 +114,8 @@ impl NodeRecipe {
 
     /// Every package, sorted.
     pub fn all_packages(&self) -> Vec<String> {
-        let grub = if self.uefi { "grub-efi-amd64" } else { "grub-pc" };
         let mut all: Vec<String> =
-            PACKAGES.iter().copied().chain([grub]).map(str::to_owned).chain(self.packages.iter().cloned()).collect();
+            PACKAGES.iter().copied().map(str::to_owned).chain(self.packages.iter().cloned()).collect();
         all.sort();
         all.dedup();
         all
@@ -118,9 +123,17 @@ impl NodeRecipe {
 
     /// The name of the folder that caches it: any change of the recipe makes another node.
     pub fn cache_key(&self) -> String {
-        let text = serde_json::json!({ "recipe": self, "packages": self.all_packages() }).to_string();
-        format!("node-{}-{}", self.hostname, &blake3::hash(text.as_bytes()).to_hex()[..16])
+        hashed(&format!("node-{}", self.hostname), &json!({ "recipe": self, "packages": self.all_packages() }))
     }
+
+    /// The name of the folder that caches what is installed, before it is anybody's node.
+    pub(crate) fn debian_key(&self) -> String {
+        hashed(&format!("debian-{}", self.suite), &json!({ "version": self.version, "packages": self.all_packages() }))
+    }
+}
+
+fn hashed(name: &str, what: &Value) -> String {
+    format!("{name}-{}", &blake3::hash(what.to_string().as_bytes()).to_hex()[..16])
 }
 
 #[cfg(test)]
@@ -138,5 +151,13 @@ mod tests {
         for other in others {
             assert_ne!(recipe.cache_key(), other.cache_key(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn nodes_of_equal_packages_share_one_debian() {
+        let recipe = NodeRecipe::small();
+        assert_eq!(recipe.debian_key(), NodeRecipe::small_uefi().debian_key());
+        let other = NodeRecipe { packages: vec!["nginx".into()], ..recipe.clone() };
+        assert_ne!(recipe.debian_key(), other.debian_key());
     }
 }

@@ -1,5 +1,6 @@
 //! The scenarios and how they are run. A scenario that cannot run says why.
 
+use std::thread;
 use std::time::Instant;
 
 use crate::{Error, Lab, host};
@@ -23,6 +24,16 @@ pub enum Outcome {
     Skipped(String),
 }
 
+/// Scenarios that share a captured node take turns; chains are played side by side, because a machine that boots or
+/// waits leaves most of the processors idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chain {
+    /// Those with the node that starts by BIOS.
+    Bios,
+    /// Those with the node that starts by UEFI.
+    Uefi,
+}
+
 /// A scenario.
 pub struct Scenario {
     /// Its name on the command line.
@@ -33,6 +44,8 @@ pub struct Scenario {
     pub needs: &'static [&'static str],
     /// Whether every run plays it; the others show nothing that these do not, and help to find where it went wrong.
     pub always: bool,
+    /// With which others it takes turns.
+    pub chain: Chain,
     /// Plays it.
     pub play: fn(&Lab) -> Result<Outcome, Error>,
 }
@@ -71,6 +84,7 @@ pub fn all() -> Vec<Scenario> {
             about: "Debian's kernel starts a program of ours, which reads a line and powers off",
             needs: KERNEL_TOOLS,
             always: true,
+            chain: Chain::Uefi,
             play: boot::kernel_to_init,
         },
         Scenario {
@@ -78,6 +92,7 @@ pub fn all() -> Vec<Scenario> {
             about: "disks on every bus, the disc, the cable and the screen obey the monitor",
             needs: &["qemu-system-x86_64"],
             always: true,
+            chain: Chain::Uefi,
             play: devices::devices,
         },
         Scenario {
@@ -85,6 +100,7 @@ pub fn all() -> Vec<Scenario> {
             about: "a small node boots by BIOS, has a network and powers off",
             needs: NODE_TOOLS,
             always: false,
+            chain: Chain::Bios,
             play: boot::node_bios,
         },
         Scenario {
@@ -92,6 +108,7 @@ pub fn all() -> Vec<Scenario> {
             about: "a small node boots by UEFI from its NVRAM entry",
             needs: NODE_TOOLS,
             always: false,
+            chain: Chain::Uefi,
             play: boot::node_uefi,
         },
         Scenario {
@@ -99,6 +116,7 @@ pub fn all() -> Vec<Scenario> {
             about: "the boot image starts by BIOS as a USB stick does",
             needs: IMAGE_TOOLS,
             always: true,
+            chain: Chain::Bios,
             play: boot::iso_as_disk,
         },
         Scenario {
@@ -106,6 +124,7 @@ pub fn all() -> Vec<Scenario> {
             about: "the boot image starts by UEFI with Secure Boot on",
             needs: IMAGE_TOOLS,
             always: true,
+            chain: Chain::Bios,
             play: boot::iso_uefi_secure_boot,
         },
         Scenario {
@@ -113,6 +132,7 @@ pub fn all() -> Vec<Scenario> {
             about: "an operator brings a lost node back at the console of a BIOS machine",
             needs: RESTORE_TOOLS,
             always: true,
+            chain: Chain::Bios,
             play: restore::interactive_bios,
         },
         Scenario {
@@ -120,6 +140,7 @@ pub fn all() -> Vec<Scenario> {
             about: "an armed server and kernel arguments bring a UEFI node back with nobody there",
             needs: RESTORE_TOOLS,
             always: true,
+            chain: Chain::Uefi,
             play: restore::unattended_uefi,
         },
         Scenario {
@@ -127,6 +148,7 @@ pub fn all() -> Vec<Scenario> {
             about: "fault 03: a machine loses power early and late in the data; each next start goes on with the restore",
             needs: RESTORE_TOOLS,
             always: true,
+            chain: Chain::Bios,
             play: restore::killed_in_data,
         },
         Scenario {
@@ -134,6 +156,7 @@ pub fn all() -> Vec<Scenario> {
             about: "fault 03: the engine is killed early, midway and late in the data, and goes on without being asked to",
             needs: RESTORE_TOOLS,
             always: true,
+            chain: Chain::Uefi,
             play: killed::interactive,
         },
         Scenario {
@@ -141,6 +164,7 @@ pub fn all() -> Vec<Scenario> {
             about: "the same where nobody sits",
             needs: RESTORE_TOOLS,
             always: false,
+            chain: Chain::Uefi,
             play: killed::unattended,
         },
         Scenario {
@@ -148,6 +172,7 @@ pub fn all() -> Vec<Scenario> {
             about: "fault 42: a wrong code, an empty Enter and a wrong serial number leave the disk unwritten",
             needs: RESTORE_TOOLS,
             always: true,
+            chain: Chain::Uefi,
             play: restore::no_consent,
         },
     ]
@@ -177,33 +202,42 @@ pub fn run(lab: &Lab, which: Which<'_>) -> Result<usize, Error> {
         Which::All => true,
         Which::Named(names) => names.iter().any(|name| name == one.name),
     };
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for scenario in scenarios.iter().filter(is_wanted) {
-        let begun = Instant::now();
-        let missing = scenario.needs.iter().find(|program| !host::has(program));
-        let outcome = match missing {
-            Some(program) => Ok(Outcome::Skipped(format!("{program} is not installed"))),
-            None => (scenario.play)(lab),
-        };
-        let seconds = begun.elapsed().as_secs_f32();
-        match outcome {
-            Ok(Outcome::Passed) => {
-                passed += 1;
-                println!("ok      {:<24} {seconds:7.1} s", scenario.name);
-            }
-            Ok(Outcome::Skipped(reason)) => {
-                skipped += 1;
-                println!("skipped {:<24} {reason}", scenario.name);
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAILED  {:<24} {seconds:7.1} s", scenario.name);
-                println!("{}", describe(&error));
-            }
-        }
-    }
+    let wanted: Vec<&Scenario> = scenarios.iter().filter(is_wanted).collect();
+    let play_chain =
+        |chain| wanted.iter().filter(|one| one.chain == chain).map(|one| play(lab, one)).collect::<Vec<_>>();
+    let outcomes = thread::scope(|scope| {
+        let players = [Chain::Bios, Chain::Uefi].map(|chain| scope.spawn(move || play_chain(chain)));
+        players.into_iter().map(thread::ScopedJoinHandle::join).collect::<Result<Vec<_>, _>>()
+    });
+    let Ok(outcomes) = outcomes else { return Err(Error::Unexpected("a scenario panicked".into())) };
+    let count =
+        |wanted: fn(&Result<Outcome, Error>) -> bool| outcomes.iter().flatten().filter(|one| wanted(one)).count();
+    let failed = count(Result::is_err);
+    let (passed, skipped) =
+        (count(|one| matches!(one, Ok(Outcome::Passed))), count(|one| matches!(one, Ok(Outcome::Skipped(_)))));
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed)
+}
+
+/// Plays one and says how it ended.
+fn play(lab: &Lab, scenario: &Scenario) -> Result<Outcome, Error> {
+    let lab = lab.heard_as(scenario.name);
+    let begun = Instant::now();
+    let missing = scenario.needs.iter().find(|program| !host::has(program));
+    let outcome = match missing {
+        Some(program) => Ok(Outcome::Skipped(format!("{program} is not installed"))),
+        None => (scenario.play)(&lab),
+    };
+    let seconds = begun.elapsed().as_secs_f32();
+    match &outcome {
+        Ok(Outcome::Passed) => println!("ok      {:<24} {seconds:7.1} s", scenario.name),
+        Ok(Outcome::Skipped(reason)) => println!("skipped {:<24} {reason}", scenario.name),
+        Err(error) => {
+            println!("FAILED  {:<24} {seconds:7.1} s", scenario.name);
+            lab.say(&describe(error));
+        }
+    }
+    outcome
 }
 
 fn describe(error: &Error) -> String {

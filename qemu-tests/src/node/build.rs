@@ -66,9 +66,22 @@ impl Drop for Mount {
 /// Builds the node's disk at `image`. The UEFI variables that the installation left stand beside it.
 pub(super) fn build(lab: &Lab, recipe: &NodeRecipe, image: &Path, variables: &Path) -> Result<(), Error> {
     let parts = layout::parts(recipe);
+    let debian = debian(lab, recipe)?;
     partition(image, recipe.disk_bytes, &parts)?;
-    let boot = fill(recipe, image, &parts)?;
+    let boot = fill(recipe, &debian, image, &parts)?;
     install_grub(lab, recipe, image, variables, &boot)
+}
+
+/// Debian with the recipe's packages, as a tar archive that nodes of equal packages share.
+fn debian(lab: &Lab, recipe: &NodeRecipe) -> Result<PathBuf, Error> {
+    const TREE: &str = "tree.tar";
+    let made = lab.cached(&recipe.debian_key(), |dir| {
+        let mut debian = Command::new("mmdebstrap");
+        debian.args(["--quiet", "--variant=minbase"]);
+        debian.arg(format!("--include={}", recipe.all_packages().join(","))).arg(&recipe.suite).arg(dir.join(TREE));
+        host::finish("mmdebstrap", &mut debian).map(drop)
+    })?;
+    Ok(made.join(TREE))
 }
 
 fn partition(image: &Path, size_bytes: u64, parts: &[Part]) -> Result<(), Error> {
@@ -98,7 +111,7 @@ struct Filled {
 }
 
 /// Makes the filesystems, installs Debian and configures it. Returns what is needed to boot it directly.
-fn fill(recipe: &NodeRecipe, image: &Path, parts: &[Part]) -> Result<DirectBoot, Error> {
+fn fill(recipe: &NodeRecipe, debian: &Path, image: &Path, parts: &[Part]) -> Result<DirectBoot, Error> {
     let workshop = image.with_extension("mnt");
     let mut root = None;
     let mut data = None;
@@ -125,10 +138,16 @@ fn fill(recipe: &NodeRecipe, image: &Path, parts: &[Part]) -> Result<DirectBoot,
     }
     let Some(root) = root else { return Err(Error::Unexpected("the layout has no root".into())) };
     let mounted = Mount::attach(&root, "ext4", workshop)?;
-    let mut debian = Command::new("mmdebstrap");
-    debian.args(["--quiet", "--variant=minbase"]);
-    debian.arg(format!("--include={}", recipe.all_packages().join(","))).arg(&recipe.suite).arg(&mounted.0);
-    host::finish("mmdebstrap", &mut debian)?;
+    let mut extract = Command::new("tar");
+    extract.args([
+        "--extract",
+        "--numeric-owner",
+        "--preserve-permissions",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--file",
+    ]);
+    host::finish("tar", extract.arg(debian).arg("--directory").arg(&mounted.0))?;
     configure(recipe, &mounted.0, &filled)?;
     if recipe.awkward_files {
         crate::plant_awkward_files(&mounted.0.join("var/lib/awkward"))?;

@@ -60,7 +60,7 @@ pub(super) fn node_bios(lab: &Lab) -> Result<Outcome, Error> {
     let node = Node::prepare(lab, NodeRecipe::small())?;
     let disk = node.copy_disk(lab, "node-bios")?;
     let mut vm = node.machine(lab, "node-bios", &disk).start()?;
-    healthy(Guest::login(&mut vm, BOOT_TIMEOUT)?)
+    healthy(lab, Guest::login(&mut vm, BOOT_TIMEOUT)?)
 }
 
 pub(super) fn node_uefi(lab: &Lab) -> Result<Outcome, Error> {
@@ -72,12 +72,12 @@ pub(super) fn node_uefi(lab: &Lab) -> Result<Outcome, Error> {
     if !entries.to_lowercase().contains("debian") {
         return Err(Error::Unexpected(format!("no NVRAM entry of Debian:\n{entries}")));
     }
-    healthy(guest)
+    healthy(lab, guest)
 }
 
 /// The network is up, nothing has failed, the awkward files are there.
-fn healthy(mut guest: Guest<'_>) -> Result<Outcome, Error> {
-    println!("        login {:.1} s after power-on", guest.vm().uptime().as_secs_f32());
+fn healthy(lab: &Lab, mut guest: Guest<'_>) -> Result<Outcome, Error> {
+    lab.say(&format!("login {:.1} s after power-on", guest.vm().uptime().as_secs_f32()));
     let state = guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?.text;
     if state != "running" {
         let failed = guest.run("systemctl --failed --no-legend", COMMAND_TIMEOUT)?.text;
@@ -117,6 +117,6 @@ fn iso(lab: &Lab, machine: impl FnOnce(&Path) -> Result<VmBuilder, Error>) -> Re
     let iso = programs.iso(lab)?;
     let mut vm = machine(&iso)?.start()?;
     vm.wait_for_screen("rerack |", BOOT_TIMEOUT)?;
-    println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
+    lab.say(&format!("first screen {:.1} s after power-on", vm.uptime().as_secs_f32()));
     Ok(Outcome::Passed)
 }

@@ -27,9 +27,9 @@ pub fn demo(lab: &Lab, programs: &Programs, keep: bool) -> Result<(), Error> {
     chapter(begun, &format!("its restore is armed: `rerack arm {node}` says {code}"));
 
     chapter(begun, "an empty machine, with another disk and another network card, starts from the disc");
-    let new = lost.replacement(lab, "demo")?;
+    let new = lost.replacement("demo")?;
     let mut vm = new.machine.clone().cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    introduce(&mut vm, &lost.server.url(), &code)?;
+    introduce(lab, &mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
     show(&vm);
     consent(&mut vm)?;
@@ -46,7 +46,7 @@ pub fn demo(lab: &Lab, programs: &Programs, keep: bool) -> Result<(), Error> {
     chapter(begun, "the machine starts from its own disk, and the node is compared with what it was");
     // A copy of it: a disk that was started is no longer what was restored.
     let started = lab.copy_disk(&new.disk, "demo-back.img")?;
-    let boot = lost.comes_back(lost.restored(lab, "demo-back", &started))?;
+    let boot = lost.comes_back(lost.restored("demo-back", &started))?;
     remove(&started)?;
 
     println!("\n{}", timeline(&stages, boot));

@@ -20,7 +20,7 @@ const KILLED_AT: [u32; 3] = [10, 150, 300];
 pub(super) fn interactive(lab: &Lab) -> Result<Outcome, Error> {
     play(lab, "new-engine", |lost, code, arguments, machine| {
         let mut vm = machine(&format!("{arguments} rerack.shell"))?;
-        lost::introduce(&mut vm, &lost.server.url(), code)?;
+        lost::introduce(lab, &mut vm, &lost.server.url(), code)?;
         lost::go_to_consent(&mut vm)?;
         lost::consent(&mut vm)?;
         Ok(vm)
@@ -49,23 +49,23 @@ fn play(
     let Some(programs) = Programs::from_environment() else {
         return Ok(Outcome::Skipped(NO_PROGRAMS.into()));
     };
-    let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
+    let lost = Lost::of(lab, &programs, NodeRecipe::small_uefi())?;
     let code = lost.arm()?;
-    let files = lost.network_boot(lab)?;
-    let new = lost.replacement(lab, name)?;
+    let files = lost.network_boot()?;
+    let new = lost.replacement(name)?;
     let mut vm = begin(&lost, &code, "console=ttyS0,115200", &mut |arguments| {
         new.machine.clone().kernel(&files, arguments).start()
     })?;
     for line in kill_engines(&mut vm)? {
-        println!("        {line}");
+        lab.say(&line);
     }
     // From here on nobody types anything.
     lost::wait_restored(&mut vm, lost::RESTORE_TIMEOUT)?;
-    println!("{}", lost::indent(&vm.screen()));
+    lab.say(&vm.screen());
     vm.wait_off(lost::BOOT_TIMEOUT)?;
     new.left_the_other_disk_alone()?;
     lost.equals_snapshot(&new.disk)?;
-    lost.comes_back(lost.restored(lab, &format!("back-{name}"), &new.disk))?;
+    lost.comes_back(lost.restored(&format!("back-{name}"), &new.disk))?;
     Ok(Outcome::Passed)
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::portrait::Portrait;
@@ -34,6 +34,7 @@ static CAPTURED: Mutex<Vec<(String, Portrait)>> = Mutex::new(Vec::new());
 
 /// A captured node, its server, and what is needed to bring it back.
 pub(super) struct Lost {
+    lab: Lab,
     node: Node,
     pub(super) server: BundleServer,
     pub(super) iso: PathBuf,
@@ -75,20 +76,22 @@ impl Lost {
         let iso = programs.iso(lab)?;
         let name = format!("lost-{}", recipe.hostname);
         let directory = lab.run_dir().join(format!("{name}.repository"));
-        let known = |captured: &[(String, Portrait)]| {
-            captured.iter().find(|(known, _)| *known == name).map(|(_, portrait)| portrait.clone())
-        };
-        let mut captured = CAPTURED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let node = Node::prepare(lab, recipe)?;
-        if let Some(before) = known(&captured) {
-            let server = BundleServer::start(programs, &directory)?;
-            return Ok(Self { node, server, iso, before, codes: RefCell::default() });
+        let captured = || CAPTURED.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = captured().iter().find(|(known, _)| *known == name).map(|(_, portrait)| portrait.clone());
+        if known.is_none() {
+            remove(&directory)?;
         }
-        remove(&directory)?;
         let server = BundleServer::start(programs, &directory)?;
-        let before = capture(lab, programs, &server, &node, &name)?;
-        captured.push((name, before.clone()));
-        Ok(Self { node, server, iso, before, codes: RefCell::default() })
+        let before = match known {
+            Some(portrait) => portrait,
+            None => {
+                let portrait = capture(lab, programs, &server, &node, &name)?;
+                captured().push((name, portrait.clone()));
+                portrait
+            }
+        };
+        Ok(Self { lab: lab.clone(), node, server, iso, before, codes: RefCell::default() })
     }
 
     /// The node's name.
@@ -104,8 +107,9 @@ impl Lost {
     }
 
     /// Kernel and initramfs of the boot image, as a network boot would get them.
-    pub(super) fn network_boot(&self, lab: &Lab) -> Result<BootFiles, Error> {
-        let (kernel, initrd) = (lab.run_dir().join("netboot.kernel"), lab.run_dir().join("netboot.initramfs"));
+    pub(super) fn network_boot(&self) -> Result<BootFiles, Error> {
+        let file = |what: &str| self.lab.run_dir().join(format!("{}.netboot.{what}", self.name()));
+        let (kernel, initrd) = (file("kernel"), file("initramfs"));
         remove(&kernel)?;
         remove(&initrd)?;
         let mut extract = std::process::Command::new("xorriso");
@@ -116,19 +120,20 @@ impl Lost {
     }
 
     /// The machine that takes the node's place: another disk, another network card, and a disk that is nobody's.
-    pub(super) fn replacement(&self, lab: &Lab, name: &str) -> Result<Replacement, Error> {
-        let disk = lab.run_dir().join(format!("{name}.img"));
+    pub(super) fn replacement(&self, name: &str) -> Result<Replacement, Error> {
+        let disk = self.lab.run_dir().join(format!("{name}.img"));
         remove(&disk)?;
         let target = Disk::create(&disk, NEW_DISK_BYTES)?.serial(NEW_SERIAL);
-        let bystander = lab.run_dir().join(format!("{name}.bystander.img"));
+        let bystander = self.lab.run_dir().join(format!("{name}.bystander.img"));
         let other = Disk::create(&bystander, BYSTANDER_BYTES)?.serial(BYSTANDER_SERIAL);
         host::run("mkfs.ext4", ["-q".as_ref(), "-L".as_ref(), "bystander".as_ref(), bystander.as_os_str()])?;
         let untouched = sum(&bystander)?;
-        Ok(Replacement { machine: self.machine(lab, name, target).disk(other), disk, bystander, untouched })
+        Ok(Replacement { machine: self.machine(name, target).disk(other), disk, bystander, untouched })
     }
 
-    fn machine(&self, lab: &Lab, name: &str, disk: Disk) -> VmBuilder {
-        lab.vm(name)
+    fn machine(&self, name: &str, disk: Disk) -> VmBuilder {
+        self.lab
+            .vm(name)
             .firmware(self.node.recipe.firmware())
             .memory_mib(768)
             .smbios("6f1d5a6e-0000-4000-8000-0000000000ff", "REPLACEMENT-1")
@@ -152,7 +157,7 @@ impl Lost {
         let kernel = vm.uptime();
         let mut guest = Guest::login(&mut vm, BOOT_TIMEOUT)?;
         let login = guest.vm().uptime();
-        println!("        restored node: login {:.1} s after power-on", login.as_secs_f32());
+        self.lab.say(&format!("restored node: login {:.1} s after power-on", login.as_secs_f32()));
         guest.run("systemctl is-system-running --wait", BOOT_TIMEOUT)?;
         let after = Portrait::take(&mut guest, NEW_MAC, ADAPTED)?;
         guest.expect("ip -4 -o address show | grep -q 10.0.2.15", COMMAND_TIMEOUT)?;
@@ -177,8 +182,8 @@ impl Lost {
     }
 
     /// The replacement with its disk as the restore left it.
-    pub(super) fn restored(&self, lab: &Lab, name: &str, disk: &Path) -> VmBuilder {
-        self.machine(lab, name, Disk::new(disk).serial(NEW_SERIAL))
+    pub(super) fn restored(&self, name: &str, disk: &Path) -> VmBuilder {
+        self.machine(name, Disk::new(disk).serial(NEW_SERIAL))
     }
 
     /// Removes what is large: the repository and a restored disk.
@@ -195,11 +200,11 @@ impl Lost {
         let mut arguments = vec!["compare", self.name(), "--image", &image, "--except", ADAPTED];
         if self.node.recipe.uefi && !host::mounts("vfat") {
             // The restore itself has read it back, in a guest that mounts it.
-            println!("        the ESP is not compared here: this host mounts no vfat");
+            self.lab.say("the ESP is not compared here: this host mounts no vfat");
             arguments.extend(["--skip", "boot-efi"]);
         }
         let said = self.server.rerack(&arguments)?;
-        println!("{}", indent(&said));
+        self.lab.say(&said);
         Ok(())
     }
 }
@@ -216,9 +221,9 @@ fn capture(lab: &Lab, programs: &Programs, server: &BundleServer, node: &Node, n
     guest.put(&node_file, "/root/rerack-node", "600")?;
     let begun = Instant::now();
     let said = guest.expect("/root/rerack capture --node-file /root/rerack-node 2>&1", CAPTURE_TIMEOUT)?;
-    println!("        captured in {:.1} s", begun.elapsed().as_secs_f32());
-    println!("{}", indent(&said));
-    captures_little_again(&mut guest)?;
+    lab.say(&format!("captured in {:.1} s", begun.elapsed().as_secs_f32()));
+    lab.say(&said);
+    captures_little_again(lab, &mut guest)?;
     let before = Portrait::take(&mut guest, &node.recipe.mac, ADAPTED)?;
     guest.power_off(BOOT_TIMEOUT)?;
     std::fs::remove_file(&disk.path).map_err(Error::file("remove", &disk.path))?;
@@ -226,7 +231,7 @@ fn capture(lab: &Lab, programs: &Programs, server: &BundleServer, node: &Node, n
 }
 
 /// A running node that is captured again stores what changed meanwhile, and little else.
-fn captures_little_again(guest: &mut Guest<'_>) -> Result<(), Error> {
+fn captures_little_again(lab: &Lab, guest: &mut Guest<'_>) -> Result<(), Error> {
     // From before the first capture: it took minutes, in which the node went on.
     let changed = guest.expect(
         "find $(findmnt -rno TARGET -t ext4,xfs,vfat) -xdev -type f -newer /root/rerack-node -printf '%s\\n' \
@@ -241,7 +246,7 @@ fn captures_little_again(guest: &mut Guest<'_>) -> Result<(), Error> {
     let (Some(uploaded), &[bytes, files]) = (report["uploaded_bytes"].as_u64(), &numbers[..]) else {
         return Err(Error::Unexpected(format!("no numbers: {changed} {said}")));
     };
-    println!("        captured again: {uploaded} bytes uploaded, {bytes} bytes changed in {files} files");
+    lab.say(&format!("captured again: {uploaded} bytes uploaded, {bytes} bytes changed in {files} files"));
     if uploaded > bytes + files * CHUNK_BYTES_MAX {
         return Err(Error::Unexpected("the second capture stored more than what changed".into()));
     }
@@ -263,17 +268,17 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
 }
 
 /// Answers what a machine asks until the server lets it in.
-pub(super) fn let_in(vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
+pub(super) fn let_in(lab: &Lab, vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
     vm.wait_for_screen("Server address", BOOT_TIMEOUT)?;
-    println!("        first screen {:.1} s after power-on", vm.uptime().as_secs_f32());
+    lab.say(&format!("first screen {:.1} s after power-on", vm.uptime().as_secs_f32()));
     vm.type_line(url)?;
     vm.wait_for_screen("Restore code", SCREEN_TIMEOUT)?;
     vm.type_line(code)
 }
 
 /// Answers what a machine asks until the plan is shown.
-pub(super) fn introduce(vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
-    let_in(vm, url, code)?;
+pub(super) fn introduce(lab: &Lab, vm: &mut Vm, url: &str, code: &str) -> Result<(), Error> {
+    let_in(lab, vm, url, code)?;
     vm.wait_for_screen("Which node is this machine to become?", SCREEN_TIMEOUT)?;
     vm.type_line("")
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::lost::{
-    BOOT_TIMEOUT, Lost, RESTORE_TIMEOUT, SCREEN_TIMEOUT, consent, go_to_consent, indent, introduce, let_in, remove,
-    sum, wait_restored,
+    BOOT_TIMEOUT, Lost, RESTORE_TIMEOUT, SCREEN_TIMEOUT, consent, go_to_consent, introduce, let_in, remove, sum,
+    wait_restored,
 };
 use super::{NO_PROGRAMS, Outcome};
 use crate::{BootFirst, Error, Guest, Lab, NodeRecipe, Programs};
@@ -22,17 +22,17 @@ pub(super) fn interactive_bios(lab: &Lab) -> Result<Outcome, Error> {
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
     let code = lost.arm()?;
-    let new = lost.replacement(lab, "new-bios")?;
+    let new = lost.replacement("new-bios")?;
     let mut vm = new.machine.clone().cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    introduce(&mut vm, &lost.server.url(), &code)?;
+    introduce(lab, &mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
     consent(&mut vm)?;
     wait_restored(&mut vm, RESTORE_TIMEOUT)?;
-    println!("{}", indent(&vm.screen()));
+    lab.say(&vm.screen());
     vm.wait_off(BOOT_TIMEOUT)?;
     new.left_the_other_disk_alone()?;
     lost.equals_snapshot(&new.disk)?;
-    lost.comes_back(lost.restored(lab, "back-bios", &new.disk))?;
+    lost.comes_back(lost.restored("back-bios", &new.disk))?;
     Ok(Outcome::Passed)
 }
 
@@ -45,34 +45,36 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small_uefi())?;
     let code = lost.arm()?;
-    let files = lost.network_boot(lab)?;
+    let files = lost.network_boot()?;
     let arguments = format!(
         "console=ttyS0,115200 rerack.server={} rerack.code={code} rerack.unattended rerack.erase=blank",
         lost.server.url()
     );
     let variables = lab.run_dir().join("new-uefi.own.fd");
     remove(&variables)?;
-    let new = lost.replacement(lab, "new-uefi")?;
+    let new = lost.replacement("new-uefi")?;
     let mut vm = new.machine.clone().ovmf_vars(&variables).kernel(&files, &arguments).start()?;
     wait_restored(&mut vm, BOOT_TIMEOUT + RESTORE_TIMEOUT)?;
-    println!("{}", indent(&vm.screen()));
+    lab.say(&vm.screen());
     vm.wait_off(BOOT_TIMEOUT)?;
     new.left_the_other_disk_alone()?;
     lost.equals_snapshot(&new.disk)?;
     // By the entry that the restore wrote into the firmware's variables; then on a board that knows of none, by the
     // fallback loader that the restore placed: the node had none of its own.
-    lost.comes_back_and(lost.restored(lab, "back-uefi", &new.disk).ovmf_vars(&variables), booted_by_its_entry)?;
-    lost.comes_back(lost.restored(lab, "back-uefi-fallback", &new.disk))?;
+    lost.comes_back_and(lost.restored("back-uefi", &new.disk).ovmf_vars(&variables), |guest| {
+        booted_by_its_entry(lab, guest)
+    })?;
+    lost.comes_back(lost.restored("back-uefi-fallback", &new.disk))?;
     Ok(Outcome::Passed)
 }
 
 /// The firmware has started the entry of this very disk's loader.
-fn booted_by_its_entry(guest: &mut Guest<'_>) -> Result<(), Error> {
+fn booted_by_its_entry(lab: &Lab, guest: &mut Guest<'_>) -> Result<(), Error> {
     let entries = guest.expect("efibootmgr -v", SCREEN_TIMEOUT)?;
     let current = entries.lines().find_map(|line| line.strip_prefix("BootCurrent: ")).unwrap_or("none");
     let entry = entries.lines().find(|line| line.starts_with(&format!("Boot{current}"))).unwrap_or_default();
     let esp = guest.expect("lsblk -no PARTUUID \"$(findmnt -no SOURCE /boot/efi)\"", SCREEN_TIMEOUT)?;
-    println!("        started by {entry}");
+    lab.say(&format!("started by {entry}"));
     if entry.contains("debian") && entry.to_lowercase().contains(&esp.trim().to_lowercase()) {
         return Ok(());
     }
@@ -88,28 +90,28 @@ pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
     };
     let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
     let code = lost.arm()?;
-    let new = lost.replacement(lab, "new-killed")?;
+    let new = lost.replacement("new-killed")?;
     let mut vm = new.machine.clone().cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-    introduce(&mut vm, &lost.server.url(), &code)?;
+    introduce(lab, &mut vm, &lost.server.url(), &code)?;
     go_to_consent(&mut vm)?;
     consent(&mut vm)?;
     for percent in [1, 60] {
         let is_far_enough = |screen: &str| data_percent(screen).is_some_and(|at| at >= percent);
         vm.console().wait_until(&format!("{percent} % of the data"), RESTORE_TIMEOUT, is_far_enough)?;
-        println!("        power lost at {} % of the data", data_percent(&vm.screen()).unwrap_or_default());
+        lab.say(&format!("power lost at {} % of the data", data_percent(&vm.screen()).unwrap_or_default()));
         vm.kill()?;
         // Half restored: firmware finds nothing to start on the disk and goes on to the disc. The code is asked for
         // again, because a machine that lost power remembers nothing; node, snapshot and consent are the claim's.
-        let again = lost.restored(lab, &format!("new-killed-at-{percent}"), &new.disk);
+        let again = lost.restored(&format!("new-killed-at-{percent}"), &new.disk);
         vm = again.cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
-        let_in(&mut vm, &lost.server.url(), &code)?;
+        let_in(lab, &mut vm, &lost.server.url(), &code)?;
     }
     wait_restored(&mut vm, RESTORE_TIMEOUT)?;
-    println!("{}", indent(&vm.screen()));
+    lab.say(&vm.screen());
     vm.wait_off(BOOT_TIMEOUT)?;
     new.left_the_other_disk_alone()?;
     lost.equals_snapshot(&new.disk)?;
-    lost.comes_back(lost.restored(lab, "back-killed", &new.disk))?;
+    lost.comes_back(lost.restored("back-killed", &new.disk))?;
     Ok(Outcome::Passed)
 }
 
@@ -126,9 +128,9 @@ pub(super) fn no_consent(lab: &Lab) -> Result<Outcome, Error> {
         Ok(programs) => programs,
         Err(skipped) => return Ok(skipped),
     };
-    let lost = Lost::of(lab, &programs, NodeRecipe::small())?;
+    let lost = Lost::of(lab, &programs, NodeRecipe::small_uefi())?;
     let code = lost.arm()?;
-    let new = lost.replacement(lab, "new-no-consent")?;
+    let new = lost.replacement("new-no-consent")?;
     let blank = sum(&new.disk)?;
     let mut vm = new.machine.clone().cdrom(&lost.iso).boot_first(BootFirst::Disk).start()?;
     // The right server's part with another secret.
