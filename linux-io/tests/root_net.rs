@@ -71,7 +71,7 @@ fn vlans_and_bonds_are_made_where_the_kernel_can() {
     let mut links = Links::open().unwrap();
     match links.add_vlan(a, 42, "a.42") {
         Ok(()) => assert!(ip("-d -o link show a.42").contains("vlan protocol 802.1Q id 42")),
-        Err(error) => eprintln!("VLAN skipped: {error}: {:?}", std::error::Error::source(&error)),
+        Err(error) => eprintln!("skipped: VLANs: {error}: {:?}", std::error::Error::source(&error)),
     }
     match links.add_bond("bond0", BondMode::Lacp) {
         Ok(()) => {
@@ -79,7 +79,7 @@ fn vlans_and_bonds_are_made_where_the_kernel_can() {
             links.join_bond(a, if_nametoindex("bond0").unwrap()).unwrap();
             assert!(ip("-o link show a").contains("master bond0"));
         }
-        Err(error) => eprintln!("bond skipped: {error}: {:?}", std::error::Error::source(&error)),
+        Err(error) => eprintln!("skipped: bonds: {error}: {:?}", std::error::Error::source(&error)),
     }
 }
 

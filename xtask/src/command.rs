@@ -1,7 +1,8 @@
 //! Starting programs, and where the workspace lies.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -35,6 +36,27 @@ pub(crate) fn check(command: &mut Command) -> Result<()> {
         bail!("{command:?}: {status}");
     }
     Ok(())
+}
+
+/// As [`check`]; `each` line of standard output is shown to it, too.
+pub(crate) fn check_reading(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {command:?}"))?;
+    let lines = BufReader::new(child.stdout.take().context("a pipe was asked for")?).lines();
+    for line in lines {
+        let line = line.with_context(|| format!("cannot read what {command:?} prints"))?;
+        println!("{line}");
+        each(&line);
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(())
+}
+
+/// Whether this is root's.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(output(&["id", "-u"])?.trim() == "0")
 }
 
 /// What `argv` prints on standard output.

@@ -7,6 +7,7 @@ mod bench;
 mod command;
 mod programs;
 mod setup;
+mod skipped;
 mod test;
 mod tidy;
 
@@ -36,7 +37,7 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Run everything that CI runs, and print how long each part took.
+    /// Run everything that CI runs, and print how long each part took and what was skipped.
     Test(test::Options),
     /// Measure ours against the programs that people use today, and against what this machine can do. Needs root.
     #[command(subcommand)]
@@ -73,5 +74,5 @@ fn main() -> ExitCode {
 fn demo(keep: bool) -> anyhow::Result<()> {
     setup::run()?;
     println!("building the programs that ship");
-    programs::scenarios(if keep { &["demo", "--keep"] } else { &["demo"] })
+    command::check(&mut programs::scenarios(if keep { &["demo", "--keep"] } else { &["demo"] })?)
 }

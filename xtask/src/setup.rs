@@ -61,7 +61,7 @@ pub(crate) fn install(missing: &[&str]) -> Result<()> {
     }
     // What a task prints for programs goes to standard output.
     eprintln!("installing {}", missing.join(" "));
-    let sudo: &[&str] = if command::output(&["id", "-u"])?.trim() == "0" { &[] } else { &["sudo"] };
+    let sudo: &[&str] = if command::is_root()? { &[] } else { &["sudo"] };
     let apt = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]].concat();
     command::run(&[&apt[..], &["update", "--quiet=2"]].concat())?;
     let install = [&apt[..], &["install", "--yes", "--quiet=2", "--no-install-recommends"], missing].concat();
