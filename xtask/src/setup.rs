@@ -1,6 +1,6 @@
 //! Installs what building and testing need.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 
@@ -52,6 +52,18 @@ fn packages() -> Result<()> {
     let missing: Vec<&str> =
         PACKAGES.iter().flat_map(|(_, names)| names.iter().copied()).filter(|package| !is_installed(package)).collect();
     install(&missing)
+}
+
+/// Sees to it that `program` is there, from the Debian package `package` if need be.
+pub(crate) fn ensure(program: &str, package: &str) -> Result<()> {
+    let is_there = || command::succeeds(&["sh", "-c", "command -v \"$1\"", "sh", program]);
+    if !is_there() {
+        install(&[package])?;
+    }
+    if !is_there() {
+        bail!("{program} is not there");
+    }
+    Ok(())
 }
 
 /// Installs Debian packages, if there are any.

@@ -27,7 +27,21 @@ use disk::{Filesystem, Mounted};
 use peers::Peer;
 use sets::{Set, SetName, Source};
 
-use crate::{command, programs};
+use crate::{command, programs, setup};
+
+/// What benches use besides the contenders, with the Debian packages it comes with.
+const TOOLS: &[(&str, &str)] = &[
+    ("zstd", "zstd"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("losetup", "util-linux"),
+    ("sfdisk", "fdisk"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("mmdebstrap", "mmdebstrap"),
+];
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
@@ -90,6 +104,9 @@ impl Place {
     /// # Errors
     /// If another bench runs here: neither would measure anything.
     fn new(keep: bool) -> Result<Self> {
+        for (program, package) in TOOLS {
+            setup::ensure(program, package)?;
+        }
         fs::create_dir_all(folder()).with_context(|| format!("cannot make {}", folder().display()))?;
         let lock = fs::File::create(folder().join("lock")).context("no lock")?;
         lock.try_lock().context("another bench runs here")?;

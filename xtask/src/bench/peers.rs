@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::disk::{Target, text};
 use super::files::{FileServer, wait_for};
@@ -87,14 +87,7 @@ impl Peer {
     /// Installs it if it is not there.
     pub(super) fn ensure(self) -> Result<()> {
         let (program, package) = self.program();
-        let is_there = || command::succeeds(&["sh", "-c", "command -v \"$1\"", "sh", program]);
-        if !is_there() {
-            setup::install(&[package])?;
-        }
-        if !is_there() {
-            bail!("{program} is not there");
-        }
-        Ok(())
+        setup::ensure(program, package)
     }
 
     /// Whether it reads what tar stored.
