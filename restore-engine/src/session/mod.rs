@@ -3,6 +3,7 @@
 mod ask;
 mod choose;
 mod connect;
+mod consent;
 mod done;
 mod memory;
 mod narrow;
@@ -24,7 +25,7 @@ use bundle::trust::Fingerprint;
 use linux_io::scan::{InventoryOptions, inventory};
 use linux_io::{Roots, mount};
 use node_model::{Bytes, Inventory};
-use restore_events::{After, Answer, Event, LogLevel, Outcome, QuestionKind, RestoreReport, SessionStart, Stage};
+use restore_events::{After, Event, LogLevel, Outcome, RestoreReport, SessionStart, Stage};
 use restore_plan::{Plan, Policy};
 use server_api::{ClaimRequest, ClientError, OpenAnswer, RestoreClient};
 use tokio::runtime::Runtime;
@@ -45,7 +46,7 @@ use crate::data::{Meter, Notice, Patient, PipelineOptions, SnapshotSource, chain
 use crate::execute::{Told, execute};
 use crate::journal::{Journal, bytes_per_second, limit};
 use crate::live::{LiveMachine, Work};
-use crate::planning::{find_resume, make_plan, policy_for, shows_first_write};
+use crate::planning::{find_resume, make_plan, policy_for};
 use crate::prove::ProvenSnapshot;
 
 /// Where device nodes and mount points of a restore lie, beside the screens' socket: in memory.
@@ -314,80 +315,10 @@ impl Session {
         make_plan(proven, inventory, &policy).map_err(failed)
     }
 
-    /// Whether `plan` is one that this machine is in the midst of: its arm erased disks for it, and a disk shows so, or
-    /// consent was given since the machine started. The server's word alone is not enough: where all disks can be
-    /// booted again, the node may have run since.
-    fn goes_on(&self, plan: &Plan, answer: &OpenAnswer) -> Result<bool, Stop> {
-        if !is_erased_for(plan, answer) {
-            return Ok(false);
-        }
-        if self.consented.as_deref() == Some(&plan.digest()) {
-            return Ok(true);
-        }
-        shows_first_write(plan).map_err(|error| Stop::trouble("A target cannot be read", chain(&error), error.hint()))
-    }
-
     /// Asks `source` again for a while if it only does not deliver.
     fn patient(&self, source: &Arc<dyn SnapshotSource>) -> Patient {
         let teller = self.teller.clone();
         Patient::new(source.clone(), PROOF_PATIENCE, Arc::new(move |notice| tell_notice(&teller, &notice)))
-    }
-
-    /// Consent to exactly this plan. What a person consented to still holds for a restore that goes on; what
-    /// `rerack.erase=` says is always asked.
-    fn consent(
-        &mut self,
-        plan: Plan,
-        proven: &ProvenSnapshot,
-        inventory: &Inventory,
-        answer: &OpenAnswer,
-    ) -> Result<ConsentedPlan, Stop> {
-        let digest = plan.digest();
-        let refused = |error: crate::consent::NoConsent| {
-            Stop::trouble("The plan must not be carried out", error.to_string(), error.hint())
-        };
-        if let Some(blocker) = plan.findings.iter().find(|finding| finding.severity == restore_plan::Severity::Blocker)
-        {
-            let now_what = hint_or(blocker.hint.clone(), "resolve what the plan names, and try again");
-            return Err(Stop::trouble("The plan must not be carried out", blocker.what.clone(), now_what));
-        }
-        let goes_on = self.goes_on(&plan, answer)?;
-        if is_erased_for(&plan, answer) && !goes_on {
-            self.disks_written = false;
-            if self.desk.is_unattended() {
-                return Err(Stop::over());
-            }
-        }
-        let erase = self.settings.erase.as_deref().and_then(Erase::parse);
-        if self.desk.is_unattended() {
-            let Some(erase) = erase else {
-                return Err(Stop::trouble(
-                    "Nothing may be erased",
-                    "rerack.unattended is given without rerack.erase=",
-                    "add rerack.erase=identity, blank or plan:DIGEST",
-                ));
-            };
-            let recorded = inventory.identity.is_surely_same_machine(&proven.snapshot.manifest().spec.identity);
-            erase.allows(&plan, recorded, inventory, goes_on).map_err(|why| {
-                Stop::trouble("Nothing may be erased", why, "change rerack.erase=, or restore at the console")
-            })?;
-            return ConsentedPlan::new(plan, &digest).map_err(refused);
-        }
-        if goes_on {
-            return ConsentedPlan::new(plan, &digest).map_err(refused);
-        }
-        let consent = view::consent(&plan);
-        let mut problem = None;
-        loop {
-            let answer = self.desk.ask(QuestionKind::PlanConsent(consent.clone()), problem.take())?;
-            if answer == Answer::Decline {
-                return Err(Stop::Exit(Exit::Retry));
-            }
-            match consent.judge(&answer) {
-                Ok(()) => return ConsentedPlan::new(plan, &digest).map_err(refused),
-                Err(why) => problem = Some(why.to_string()),
-            }
-        }
     }
 
     /// Binds the arm to the plan, then books that its disks are erased from now on.
@@ -506,11 +437,6 @@ impl Session {
 
 fn machine_name() -> String {
     linux_io::scan::machine_name(&Roots::live())
-}
-
-/// Whether the arm is bound to this very plan and says that its disks are erased.
-fn is_erased_for(plan: &Plan, answer: &OpenAnswer) -> bool {
-    answer.claim.as_ref().is_some_and(|claim| claim.erased && claim.plan_digest == digest_of(plan))
 }
 
 fn digest_of(plan: &Plan) -> Hash {
