@@ -9,7 +9,7 @@ use bundle::code::RestoreCode;
 use bundle::sign::RootKey;
 use bundle::trust::Pin;
 use node_model::MachineIdentity;
-use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionKind, Trouble};
+use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionKind, TargetState, Trouble};
 use serde_json::{Value, json};
 use server_api::{Connection, Patience};
 use support::engine::{Engine, confirm};
@@ -72,7 +72,7 @@ impl Lab {
 
     #[track_caller]
     fn note_trouble(&mut self, case: &str, trouble: &Trouble) {
-        assert!(!trouble.disks_written, "{case}: {trouble:?}");
+        assert_eq!(trouble.disks, TargetState::Untouched, "{case}: {trouble:?}");
         let retry = if trouble.retry_in_ms.is_some() { "  (tries again by itself)" } else { "" };
         self.note(case, &format!("  {}\n  {}\n  {}{retry}", trouble.what, trouble.which, trouble.now_what));
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind};
+use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind, TargetState};
 use serde_json::{Value, json};
 use support::engine::Engine;
 use support::{Attached, Bench, Bystanders, NODE, Parts, Served, can_run, damage, read_at, write_at};
@@ -91,7 +91,7 @@ fn fault_24_a_byte_flipped_after_the_check_is_never_written_and_the_restore_goes
     engine.answer(&question, support::engine::confirm(&question, str::to_owned));
 
     let trouble = engine.trouble();
-    assert!(trouble.disks_written && trouble.which.contains("is damaged"), "{trouble:?}");
+    assert!(trouble.disks == TargetState::Unbootable && trouble.which.contains("is damaged"), "{trouble:?}");
     assert!(engine.log().contains("arrived damaged; asking for it again"), "it is asked for more than once");
     assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
     let right = nothing_is_wrong_on(&bench);
@@ -147,7 +147,7 @@ fn fault_24_where_nobody_sits_a_damaged_pack_is_tried_again_until_it_is_mended()
     damage::flip(&damage::files(&bench, "repo/packs")[0]);
     let mut engine = start(&bench, &disk, &bystanders, alone);
     let trouble = engine.trouble();
-    assert!(trouble.disks_written && trouble.retry_in_ms.is_some(), "{trouble:?}");
+    assert!(trouble.disks == TargetState::Unbootable && trouble.retry_in_ms.is_some(), "{trouble:?}");
     assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
     damage::mend(&bench);
     assert_eq!(engine.result().outcome, Outcome::Restored, "by itself, and under the consent that was given");
@@ -208,7 +208,7 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     let other_plan = but(json!({ "erase": format!("plan:{}", "0".repeat(64)) }));
     let trouble = start(&bench, &disk, &bystanders, other_plan).trouble();
     assert_eq!(trouble.what, "Nothing may be erased", "what may be erased is asked each time");
-    assert!(trouble.disks_written && trouble.retry_in_ms.is_some(), "what was begun is not given up: {trouble:?}");
+    assert!(trouble.disks == TargetState::Unbootable && trouble.retry_in_ms.is_some(), "what was begun is not given up: {trouble:?}");
 
     // What the last write leaves: the server was never told that the restore is done, and the node runs.
     write_at(Path::new(&disk.device), 0, &[0xfa; 440]);

@@ -200,8 +200,20 @@ pub struct Trouble {
     /// In how many milliseconds the engine tries again by itself, if it does.
     #[serde(default)]
     pub retry_in_ms: Option<u64>,
-    /// Whether anything was written to a disk before; the screen says which.
-    pub disks_written: bool,
+    /// What the target disks are good for now.
+    pub disks: TargetState,
+}
+
+/// What the target disks are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetState {
+    /// Nothing was written to any disk.
+    Untouched,
+    /// Something was written, and they cannot be booted before a restore is brought to its end.
+    Unbootable,
+    /// Every one of them can be booted: a restore came to its end.
+    Bootable,
 }
 
 /// A way out of trouble. Each is a [`crate::Command`] of the same name.

@@ -22,10 +22,11 @@ pub use codec::{CodecError, CommandLine, LINE_BYTES_MAX, LineReader, PROTOCOL, R
 pub use command::{Answer, Command, DiskConfirmation, Secret};
 pub use consent::{CONSENT_CHARS_MIN, ConsentDisk, ConsentProblem, PlanConsent};
 pub use event::{
-    Event, InterfaceState, LogLevel, NetworkState, ServerState, SessionStart, Stage, Trouble, TroubleChoice,
+    Event, InterfaceState, LogLevel, NetworkState, ServerState, SessionStart, Stage, TargetState, Trouble,
+    TroubleChoice,
 };
 pub use plan_view::{ChangeView, DiskView, FindingView, PlanView, Severity, UntouchedView};
 pub use progress::{Limit, Progress};
 pub use question::{Choice, Question, QuestionId, QuestionKind};
 pub use replay::{LOG_LINES_KEPT, Replay};
-pub use report::{After, Outcome, RestoreReport, StageTime};
+pub use report::{After, Outcome, RestoreReport, StageTime, Untold};

@@ -32,6 +32,20 @@ pub struct RestoreReport {
     pub warnings: Vec<String>,
     /// What follows.
     pub after: After,
+    /// The node is back, and the server does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untold: Option<Untold>,
+}
+
+/// Why the server could not be told that a restore is done: its arm is not burnt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// The server's address.
+    pub server: String,
+    /// What kept it from hearing.
+    pub why: String,
+    /// What to do about the arm.
+    pub now_what: String,
 }
 
 /// How a restore ended.

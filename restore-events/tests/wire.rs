@@ -89,7 +89,7 @@ fn events() -> Vec<Event> {
             now_what: "check the cable".into(),
             choices: vec![TroubleChoice::Retry, TroubleChoice::Shell, TroubleChoice::Reboot, TroubleChoice::PowerOff],
             retry_in_ms: Some(5000),
-            disks_written: true,
+            disks: TargetState::Unbootable,
         }),
         Event::TroubleOver,
         Event::Log { level: LogLevel::Info, text: "line".into() },
@@ -107,6 +107,11 @@ fn events() -> Vec<Event> {
             limit: Limit::Disk,
             warnings: vec!["w".into()],
             after: After::Reboot,
+            untold: Some(Untold {
+                server: "https://10.0.2.2".into(),
+                why: "no answer".into(),
+                now_what: "disarm".into(),
+            }),
         }),
     ]
 }

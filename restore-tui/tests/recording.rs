@@ -4,7 +4,7 @@ use std::io::BufReader;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use restore_events::{Answer, Command, LineReader, QuestionId, Record};
+use restore_events::{Answer, Command, Event, LineReader, QuestionId, Record, TargetState, Trouble, Untold};
 use restore_tui::{Action, Input, Key, Look, Model, Overlay, View, draw};
 
 /// A person at a console, watching a recording.
@@ -231,6 +231,48 @@ fn the_result_stays_when_the_engine_ends_before_the_reboot() {
     operator.model.handle(Input::Disconnected);
     assert_eq!(operator.model.title(), "Result");
     assert!(operator.screen().contains("[ok] web-03 is restored."), "{}", operator.screen());
+}
+
+#[test]
+fn a_node_that_is_back_although_the_server_does_not_know_is_shown_as_restored() {
+    let mut operator = Operator::on_a_serial_line();
+    let mut told = operator.records.clone().find_map(|record| match record.event {
+        Event::Result(report) => Some(report),
+        _ => None,
+    });
+    let report = told.as_mut().expect("the recording ends with a result");
+    report.untold = Some(Untold {
+        server: "https://10.0.2.2:8443".into(),
+        why: "server https://10.0.2.2:8443 cannot be reached: connection refused".into(),
+        now_what: "on the server, find the arm of web-03 with `rerack arms`, and take it back: rerack disarm ARM"
+            .into(),
+    });
+    operator.wait_for("Result");
+    let record = Record::new(99, 142_000, Event::Result(report.clone()));
+    operator.model.handle(Input::Record(Box::new(record)));
+    insta::assert_snapshot!("serial_80x24_result_untold", operator.screen());
+}
+
+#[test]
+fn what_the_target_disks_are_good_for_stands_on_the_trouble_screen() {
+    let said = |disks| {
+        let mut operator = Operator::on_a_serial_line();
+        operator.hear(7);
+        let words = |text: &str| text.to_owned();
+        let trouble = Trouble {
+            what: words("what"),
+            which: words("which"),
+            now_what: words("now what"),
+            choices: Vec::new(),
+            retry_in_ms: None,
+            disks,
+        };
+        operator.model.handle(Input::Record(Box::new(Record::new(99, 4000, Event::Trouble(trouble)))));
+        operator.screen()
+    };
+    assert!(said(TargetState::Untouched).contains("Nothing has been written to any disk."));
+    assert!(said(TargetState::Unbootable).contains("are not bootable until a restore is"));
+    assert!(said(TargetState::Bootable).contains("The target disks can be booted."));
 }
 
 /// How long the running stage has been running is only as new as the newest record that a replay keeps.

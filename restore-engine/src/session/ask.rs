@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionId, QuestionKind, Trouble, TroubleChoice};
+use restore_events::{
+    Answer, Command, Event, LogLevel, Question, QuestionId, QuestionKind, TargetState, Trouble, TroubleChoice,
+};
 
 use super::teller::Teller;
 
@@ -95,7 +97,7 @@ impl Desk {
     pub(super) fn trouble(
         &mut self,
         (what, which, mut now_what): (String, String, String),
-        disks_written: bool,
+        disks: TargetState,
         next: Next,
     ) -> Result<(), Exit> {
         let choices = vec![TroubleChoice::Retry, TroubleChoice::Reboot, TroubleChoice::PowerOff];
@@ -108,14 +110,10 @@ impl Desk {
             now_what.push_str(&format!("; nobody is expected here: the machine restarts in {} s", wait.as_secs()));
         }
         let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
-        self.teller.tell(Event::Trouble(Trouble { what, which, now_what, choices, retry_in_ms, disks_written }));
+        self.teller.tell(Event::Trouble(Trouble { what, which, now_what, choices, retry_in_ms, disks }));
         let deadline = deadline.map(|wait| Instant::now() + wait);
         let outcome = loop {
-            let command = match deadline {
-                None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => self.commands.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            };
-            match command {
+            match self.hear(deadline) {
                 Err(RecvTimeoutError::Timeout) if matches!(next, Next::Reboot(_)) => break Err(Exit::Reboot),
                 Ok(Command::Retry) | Err(RecvTimeoutError::Timeout) => break Ok(()),
                 Ok(Command::Reboot) => break Err(Exit::Reboot),
@@ -128,15 +126,25 @@ impl Desk {
         outcome
     }
 
-    /// Waits for a word at the end: nothing happens by itself.
-    pub(super) fn wait(&mut self) -> Exit {
+    /// Waits for a word at the end. By itself nothing happens but what `otherwise` says, after its time.
+    pub(super) fn wait(&mut self, otherwise: Option<(Duration, Exit)>) -> Exit {
+        let deadline = otherwise.map(|(shown, _)| Instant::now() + shown);
         loop {
-            match self.commands.recv() {
-                Ok(Command::Reboot) => return Exit::Reboot,
-                Ok(Command::PowerOff) => return Exit::PowerOff,
-                Ok(Command::Retry) | Err(_) => return Exit::Retry,
-                Ok(_) => {}
+            match (self.hear(deadline), otherwise) {
+                (Ok(Command::Reboot), _) => return Exit::Reboot,
+                (Ok(Command::PowerOff), _) => return Exit::PowerOff,
+                (Ok(Command::Retry), None) => return Exit::Retry,
+                (Ok(_), _) => {}
+                (Err(_), Some((_, exit))) => return exit,
+                (Err(_), None) => return Exit::Retry,
             }
+        }
+    }
+
+    fn hear(&self, deadline: Option<Instant>) -> Result<Command, RecvTimeoutError> {
+        match deadline {
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => self.commands.recv_timeout(deadline.saturating_duration_since(Instant::now())),
         }
     }
 
@@ -171,10 +179,14 @@ mod tests {
         let mut desk = Desk::new(teller, receiver, true);
         let words = || ("refused".to_owned(), "the code expired".to_owned(), "arm the node again".to_owned());
         let shown = Duration::from_millis(50);
-        assert_eq!(desk.trouble(words(), false, Next::Reboot(shown)), Err(Exit::Reboot));
-        assert_eq!(desk.trouble(words(), false, Next::Retry(shown)), Ok(()));
+        assert_eq!(desk.trouble(words(), TargetState::Untouched, Next::Reboot(shown)), Err(Exit::Reboot));
+        assert_eq!(desk.trouble(words(), TargetState::Untouched, Next::Retry(shown)), Ok(()));
         sender.send(Command::Retry).unwrap();
-        assert_eq!(desk.trouble(words(), false, Next::Reboot(REFUSAL_SHOWN)), Ok(()), "a person may try again");
+        assert_eq!(
+            desk.trouble(words(), TargetState::Untouched, Next::Reboot(REFUSAL_SHOWN)),
+            Ok(()),
+            "a person may try again"
+        );
         let retries: Vec<_> = told
             .try_iter()
             .filter_map(|record| match record.event {

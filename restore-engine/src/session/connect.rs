@@ -5,7 +5,7 @@ use std::time::Duration;
 use bundle::code::RestoreCode;
 use bundle::trust::{Fingerprint, Pin};
 use node_model::MachineIdentity;
-use restore_events::{Answer, Event, QuestionKind, Secret, ServerState};
+use restore_events::{Answer, Event, QuestionKind, Secret, ServerState, TargetState};
 use server_api::{ClientError, Connection, ErrorCode, OpenAnswer, Patience, RestoreClient, ServerUrl, is_like_code};
 
 use super::ask::{Exit, Next, REFUSAL_SHOWN};
@@ -125,7 +125,7 @@ impl Session {
         let now_what = hint_or(error.hint(), "try again, or restart the machine");
         self.desk.trouble(
             ("The server does not let this machine in".into(), error.to_string(), now_what),
-            is_begun,
+            if is_begun { TargetState::Unbootable } else { TargetState::Untouched },
             next,
         )?;
         Ok(None)
@@ -140,7 +140,7 @@ impl Session {
         let now_what = "correct the kernel arguments and restart the machine".to_owned();
         self.desk.trouble(
             ("An argument cannot be used".into(), why.to_owned(), now_what),
-            self.disks_written,
+            self.target_state(),
             Next::Reboot(REFUSAL_SHOWN),
         )
     }

@@ -25,7 +25,7 @@ use bundle::trust::Fingerprint;
 use linux_io::scan::{InventoryOptions, inventory};
 use linux_io::{Roots, mount};
 use node_model::{Bytes, Inventory};
-use restore_events::{After, Event, LogLevel, Outcome, RestoreReport, SessionStart, Stage};
+use restore_events::{After, Event, LogLevel, Outcome, RestoreReport, SessionStart, Stage, TargetState};
 use restore_plan::{Plan, Policy};
 use server_api::{ClaimRequest, ClientError, OpenAnswer, RestoreClient};
 use tokio::runtime::Runtime;
@@ -58,6 +58,8 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 const PROOF_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the result is shown before the machine reboots by itself.
 const RESULT_SHOWN: Duration = Duration::from_secs(5);
+/// The same where something is left to be done at the server.
+const UNTOLD_SHOWN: Duration = Duration::from_secs(60);
 
 /// Why an attempt did not lead to a restored node.
 enum Stop {
@@ -207,7 +209,7 @@ impl Session {
         let mut wait = RETRY_FIRST;
         loop {
             let failure = match self.restore(&mut access) {
-                Ok(after) => return self.finish(after),
+                Ok(report) => return self.finish(&report),
                 Err(Stop::Exit(exit)) => return exit,
                 Err(Stop::Trouble(failure)) => *failure,
             };
@@ -222,7 +224,8 @@ impl Session {
             };
             wait = (2 * wait).min(RETRY_MAX);
             let words = (failure.what, failure.which, failure.now_what);
-            if let Err(exit) = self.desk.trouble(words, self.disks_written, next) {
+            let disks = if failure.over { TargetState::Bootable } else { self.target_state() };
+            if let Err(exit) = self.desk.trouble(words, disks, next) {
                 return exit;
             }
         }
@@ -242,8 +245,13 @@ impl Session {
         self.teller.tell(Event::Network(self.settings.network.clone()));
     }
 
+    /// What the targets are good for while no restore has come to its end.
+    fn target_state(&self) -> TargetState {
+        if self.disks_written { TargetState::Unbootable } else { TargetState::Untouched }
+    }
+
     /// One attempt, from the server to the last write.
-    fn restore(&mut self, access: &mut Access) -> Result<After, Stop> {
+    fn restore(&mut self, access: &mut Access) -> Result<RestoreReport, Stop> {
         self.teller.begin(Stage::Server);
         let inventory = self.scan()?;
         let (client, answer) = self.connect(access, &inventory.identity)?;
@@ -267,13 +275,18 @@ impl Session {
         if let Err(error) = self.memory.keep(access, digest) {
             self.desk.warn(format!("should the engine fail, it will ask for the server and the code again: {error}"));
         }
-        self.carry_out(&consented, proven, source)?;
-        self.tell_done(&client, digest_of(consented.plan()));
+        let mut report = self.carry_out(&consented, proven, source)?;
+        self.teller.tell(Event::Result(report.clone()));
+        if let Err(untold) = self.tell_done(&client, digest_of(consented.plan())) {
+            self.desk.warn(format!("{} does not know that the restore is done: {}", untold.server, untold.why));
+            report.untold = Some(untold);
+            self.teller.tell(Event::Result(report.clone()));
+        }
         if let Err(error) = self.memory.forget() {
             self.desk.warn(format!("the used restore code stays in this machine's memory: {error}"));
         }
         self.teller.begin(Stage::Finish);
-        Ok(self.settings.after.unwrap_or(After::Reboot))
+        Ok(report)
     }
 
     /// What this machine has.
@@ -341,7 +354,7 @@ impl Session {
         consented: &ConsentedPlan,
         snapshot: ProvenSnapshot,
         source: Arc<dyn SnapshotSource>,
-    ) -> Result<(), Stop> {
+    ) -> Result<RestoreReport, Stop> {
         let plan = consented.plan();
         let meter = Arc::new(Meter::default());
         let total = Total {
@@ -386,7 +399,7 @@ impl Session {
         let reading = meter.read();
         let findings = plan.findings.iter().filter(|finding| finding.severity == restore_plan::Severity::Warning);
         let timeline = self.teller.timeline();
-        self.teller.tell(Event::Result(RestoreReport {
+        Ok(RestoreReport {
             outcome: Outcome::Restored,
             node: plan.source.node.to_string(),
             snapshot: plan.source.snapshot.to_string(),
@@ -399,8 +412,8 @@ impl Session {
             limit: limit(reading.limit_since(&before)),
             warnings: findings.map(|finding| finding.what.clone()).chain(warnings).collect(),
             after: self.settings.after.unwrap_or(After::Reboot),
-        }));
-        Ok(())
+            untold: None,
+        })
     }
 
     /// The log that the restored node keeps.
@@ -422,15 +435,14 @@ impl Session {
         })
     }
 
-    fn finish(&mut self, after: After) -> Exit {
+    fn finish(&mut self, report: &RestoreReport) -> Exit {
         self.teller.end(true);
-        match after {
-            After::Poweroff => Exit::PowerOff,
-            After::Wait => self.desk.wait(),
-            After::Reboot => {
-                std::thread::sleep(RESULT_SHOWN);
-                Exit::Reboot
-            }
+        let shown = if report.untold.is_some() { UNTOLD_SHOWN } else { RESULT_SHOWN };
+        match report.after {
+            After::Poweroff if report.untold.is_none() => Exit::PowerOff,
+            After::Poweroff => self.desk.wait(Some((shown, Exit::PowerOff))),
+            After::Wait => self.desk.wait(None),
+            After::Reboot => self.desk.wait(Some((shown, Exit::Reboot))),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use restore_events::{Event, LogLevel, Record, Replay, Stage, StageTime};
+use restore_events::{Event, LogLevel, Record, Replay, Stage, StageTime, TargetState};
 
 use crate::journal::Lines;
 
@@ -159,7 +159,7 @@ fn log_line(event: &Event) -> Option<String> {
             LogLevel::Info | LogLevel::Detail => text.clone(),
         }),
         Event::Trouble(trouble) => {
-            let unwritten = if trouble.disks_written { "" } else { "; no disk was written" };
+            let unwritten = if trouble.disks == TargetState::Untouched { "; no disk was written" } else { "" };
             Some(format!("{}: {}; {}{unwritten}", trouble.what, trouble.which, trouble.now_what))
         }
         Event::TroubleOver => Some("going on".to_owned()),

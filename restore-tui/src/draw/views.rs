@@ -3,7 +3,9 @@
 mod plan;
 mod work;
 
-use restore_events::{Choice, LogLevel, NetworkState, PlanConsent, QuestionKind, ServerState, TroubleChoice};
+use restore_events::{
+    Choice, LogLevel, NetworkState, PlanConsent, QuestionKind, ServerState, TargetState, TroubleChoice,
+};
 
 use super::look::Tone;
 use super::page::{Page, duration};
@@ -258,10 +260,12 @@ fn trouble(model: &Model, page: &mut Page) {
     }
     page.text(
         Tone::Plain,
-        if trouble.disks_written {
-            "Target disks have been written and are not bootable until a restore is finished."
-        } else {
-            "Nothing has been written to any disk."
+        match trouble.disks {
+            TargetState::Untouched => "Nothing has been written to any disk.",
+            TargetState::Unbootable => {
+                "Target disks have been written and are not bootable until a restore is finished."
+            }
+            TargetState::Bootable => "The target disks can be booted.",
         },
     );
     page.blank();

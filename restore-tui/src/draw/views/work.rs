@@ -75,6 +75,12 @@ pub(super) fn result(model: &Model, page: &mut Page) {
         },
     );
     // Before the numbers: what a person has to look after must not lie below the screen.
+    if let Some(untold) = &report.untold {
+        page.heading("The server does not know that the node is back");
+        page.pair("Server", &untold.server);
+        page.pair("Why", &untold.why);
+        page.pair("What now", &untold.now_what);
+    }
     if !report.warnings.is_empty() {
         page.heading("Warnings");
         for warning in &report.warnings {
