@@ -75,6 +75,9 @@ pub struct DamagedSnapshot {
     pub snapshot: SnapshotId,
     /// What is wrong with it.
     pub problem: String,
+    /// What an operator can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Body of the commit.

@@ -7,7 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bundle::Hash;
 use bundle::node_model::{NodeName, SnapshotId};
-use bundle::repository::VerifiedSnapshot;
+use bundle::repository::{RepositoryError, VerifiedSnapshot};
 use server_api::{DamagedSnapshot, ErrorCode, NodeFacts, SnapshotList, SnapshotSummary};
 
 use super::refusal::{Refusal, told};
@@ -49,15 +49,15 @@ pub(super) async fn list(State(app): Shared, Path(node): Path<String>, headers: 
     for summary in listing.snapshots {
         match app.server.repository.load(&node, &summary.snapshot).await {
             Ok(snapshot) => list.snapshots.push(summarised(&snapshot)),
-            Err(error) => {
-                list.damaged.push(DamagedSnapshot { snapshot: summary.snapshot, problem: told(&error) });
-            }
+            Err(error) => list.damaged.push(damaged(summary.snapshot, &error)),
         }
     }
-    let damaged = listing.damaged.into_iter();
-    list.damaged
-        .extend(damaged.map(|damaged| DamagedSnapshot { snapshot: damaged.snapshot, problem: told(&damaged.error) }));
+    list.damaged.extend(listing.damaged.into_iter().map(|found| damaged(found.snapshot, &found.error)));
     Ok(Json(list).into_response())
+}
+
+fn damaged(snapshot: SnapshotId, error: &RepositoryError) -> DamagedSnapshot {
+    DamagedSnapshot { snapshot, problem: told(error), hint: error.hint() }
 }
 
 fn summarised(snapshot: &VerifiedSnapshot) -> SnapshotSummary {

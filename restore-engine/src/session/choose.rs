@@ -6,12 +6,12 @@ use bundle::repository::{RepositoryInfo, SnapshotParts, VerifiedSnapshot};
 use bundle::trust::Pin;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use node_model::SnapshotId;
+use node_model::{NodeName, SnapshotId};
 use restore_events::{Answer, Choice, QuestionKind};
 use server_api::{DamagedSnapshot, NodeFacts, RestoreClient, SnapshotSummary};
 
 use super::ask::Exit;
-use super::{Session, Stop};
+use super::{Session, Stop, hint_or};
 use crate::data::{Place, ServerSource, SnapshotSource, chain};
 use crate::prove::{ProvenSnapshot, Whereabouts, prove};
 
@@ -91,7 +91,7 @@ impl Session {
             return Err(Stop::trouble(
                 "The snapshot cannot be used",
                 damaged.problem.clone(),
-                "run `rerack verify` on the server, and name another snapshot",
+                hint_or(damaged.hint.clone(), "run `rerack verify` on the server, and name another snapshot"),
             ));
         }
         let Some(latest) = list.snapshots.last() else {
@@ -151,15 +151,13 @@ impl Session {
             .map_err(|error| Stop::client(&error))?;
         // The TLS connection has proven which key is the root's.
         let pin = Pin::Fingerprint(reader.connection().root().id());
-        let info = RepositoryInfo::unseal(facts.repository.as_bytes(), &pin)
-            .map_err(|error| Stop::damaged("The repository's description cannot be used", &error))?;
+        let info = describe(&facts.repository, &pin)?;
         let parts = SnapshotParts {
             manifest: documents.manifest.to_vec(),
             signature: documents.signature.to_vec(),
             receipt: documents.receipt.to_vec(),
         };
-        let verified = VerifiedSnapshot::verify(parts, &info, &facts.node, snapshot)
-            .map_err(|error| Stop::damaged("The snapshot cannot be used", &error))?;
+        let verified = verify(parts, &info, &facts.node, snapshot)?;
         chosen.check(&verified).map_err(|why| {
             let now_what = "do not trust this server's list before you know why";
             Stop::trouble("The snapshot is not what the server says", why, now_what)
@@ -183,6 +181,23 @@ impl Session {
         })?;
         Ok((proven, source))
     }
+}
+
+/// Checks what is signed of the repository.
+fn describe(repository: &str, pin: &Pin) -> Result<RepositoryInfo, Stop> {
+    RepositoryInfo::unseal(repository.as_bytes(), pin)
+        .map_err(|error| Stop::damaged("The repository's description cannot be used", &error, Some(error.hint())))
+}
+
+/// Checks what is signed of a snapshot.
+fn verify(
+    parts: SnapshotParts,
+    info: &RepositoryInfo,
+    node: &NodeName,
+    snapshot: &SnapshotId,
+) -> Result<VerifiedSnapshot, Stop> {
+    VerifiedSnapshot::verify(parts, info, node, snapshot)
+        .map_err(|error| Stop::damaged("The snapshot cannot be used", &error, Some(error.hint())))
 }
 
 /// A time as people read it, to the second: the server writes RFC 3339 in UTC with fractions.
@@ -258,6 +273,32 @@ mod tests {
             stream_bytes: 0,
             identity: snapshot.manifest().spec.identity.clone(),
         }
+    }
+
+    fn now_what<T>(stopped: Result<T, Stop>) -> String {
+        let Err(Stop::Trouble(failure)) = stopped else { panic!("no trouble") };
+        failure.now_what
+    }
+
+    #[test]
+    fn who_meets_a_newer_format_is_told_to_use_a_newer_rerack_and_not_to_look_for_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let root = testing::root_key();
+        let (info, snapshot) = runtime.block_on(async {
+            let repository = testing::repository(directory.path(), &[node_name()]).await;
+            (repository.info().clone(), SnapshotBuilder::new(&node_name(), "new").commit(&repository).await)
+        });
+        let mut newer = info.clone();
+        newer.format += 1;
+        let sealed = String::from_utf8(newer.seal(&root)).unwrap();
+        assert_eq!(now_what(describe(&sealed, &Pin::Fingerprint(info.root_key.id()))), "use a later version of rerack");
+
+        let mut receipt = snapshot.receipt().clone();
+        receipt.format += 1;
+        let parts = || SnapshotParts { manifest: Vec::new(), signature: Vec::new(), receipt: receipt.seal(&root) };
+        let stopped = verify(parts(), &info, &node_name(), &receipt.snapshot);
+        assert_eq!(now_what(stopped), "use a later version of rerack");
     }
 
     #[test]

@@ -98,8 +98,9 @@ impl Stop {
         stop.if_passing(error.is_transient())
     }
 
-    fn damaged(what: &str, error: &dyn std::error::Error) -> Self {
-        Self::trouble(what, chain(error), "run `rerack verify` on the server")
+    /// What the repository holds is no good: the error knows best what helps, such as a newer rerack.
+    fn damaged(what: &str, error: &dyn std::error::Error, hint: Option<String>) -> Self {
+        Self::trouble(what, chain(error), hint_or(hint, "run `rerack verify` on the server"))
     }
 
     /// The same, which may work by itself later.
@@ -307,7 +308,7 @@ impl Session {
         answer: &OpenAnswer,
     ) -> Result<Plan, Stop> {
         let policy = policy_for(proven, &self.patient(source), self.runtime.handle()).map_err(|error| {
-            Stop::damaged("The snapshot's catalog cannot be read", &error).if_passing(error.is_passing())
+            Stop::damaged("The snapshot's catalog cannot be read", &error, None).if_passing(error.is_passing())
         })?;
         // The arm names the node, so another machine may take its identity.
         let mut policy = Policy { other_machine_allowed: true, ..policy };
