@@ -256,7 +256,6 @@ impl Supervisor {
                 self.state = State::Network;
                 return vec![Action::Status("Waiting for the network".into()), Action::BringUpNetwork];
             }
-            Ended::Exit(0) => return self.menu(vec!["The restore engine has nothing more to do.".into()], None),
             Ended::Exit(code) => format!("exit code {code}"),
             Ended::Failed(why) => why,
         };

@@ -27,8 +27,6 @@ pub(super) enum Next {
 /// What a session ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Nothing more is to be done.
-    Idle,
     /// Reboot.
     Reboot,
     /// Power off.
@@ -41,7 +39,6 @@ impl Exit {
     /// The exit code that PID 1 understands.
     pub const fn code(self) -> u8 {
         match self {
-            Self::Idle => 0,
             Self::Reboot => 10,
             Self::PowerOff => 11,
             Self::Retry => 13,
