@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind, TargetState};
+use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind, Stage, TargetState};
 use serde_json::{Value, json};
 use support::engine::Engine;
 use support::{Attached, Bench, Bystanders, NODE, Parts, Served, can_run, damage, read_at, write_at};
@@ -208,7 +208,10 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     let other_plan = but(json!({ "erase": format!("plan:{}", "0".repeat(64)) }));
     let trouble = start(&bench, &disk, &bystanders, other_plan).trouble();
     assert_eq!(trouble.what, "Nothing may be erased", "what may be erased is asked each time");
-    assert!(trouble.disks == TargetState::Unbootable && trouble.retry_in_ms.is_some(), "what was begun is not given up: {trouble:?}");
+    assert!(
+        trouble.disks == TargetState::Unbootable && trouble.retry_in_ms.is_some(),
+        "what was begun is not given up: {trouble:?}"
+    );
 
     // What the last write leaves: the server was never told that the restore is done, and the node runs.
     write_at(Path::new(&disk.device), 0, &[0xfa; 440]);
@@ -244,6 +247,42 @@ fn introduce(engine: &mut Engine, url: &str, code: &str) {
         engine.answer(&question, Answer::Choice(choices[0].key.clone()));
     }
     engine.consent();
+}
+
+#[test]
+fn a_node_is_back_although_the_server_cannot_book_it_and_the_result_says_what_to_do_there() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::with_snapshot_of(Parts::Root);
+    bench.blank_image("new.img", 250);
+    let disk = Attached::without_partitions(&bench.path("new.img"), 512);
+    let bystanders = Bystanders::of(&bench);
+    let server = Served::start(&bench);
+    let alone = json!({ "unattended": true, "erase": "blank" });
+    let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
+    engine.wait("the data", |event| match event {
+        Event::StageStarted { stage: Stage::Data } => Some(()),
+        Event::Trouble(trouble) => panic!("it gave up: {trouble:?}"),
+        _ => None,
+    });
+    let records = rusqlite::Connection::open(bench.path("repo/server/state.sqlite")).unwrap();
+    records.execute_batch("CREATE TRIGGER r BEFORE UPDATE ON arms BEGIN SELECT raise(ABORT, 'no'); END").unwrap();
+
+    assert_eq!(engine.result().untold, None, "at first it is only restored");
+    let report = engine.result();
+    assert_eq!(report.outcome, Outcome::Restored);
+    let untold = report.untold.expect("then the server's refusal is part of the result");
+    assert_eq!(untold.server, server.url);
+    assert!(untold.now_what.ends_with("take it back: rerack disarm ARM"), "{untold:?}");
+    engine.send(Command::PowerOff);
+    assert_eq!(engine.exit_code(), Some(11), "whoever has read it need not wait");
+    came_back(&bench, disk, &bystanders);
+
+    records.execute_batch("DROP TRIGGER r").unwrap();
+    let arms = bench.rerack(&["arms"]).with_code(0);
+    assert!(arms.contains("erased"), "{arms}");
+    bench.rerack(&["disarm", arms.split(' ').next().unwrap()]).with_code(0);
 }
 
 #[test]
