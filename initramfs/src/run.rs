@@ -58,6 +58,7 @@ enum Role {
 struct Init {
     arguments: Arguments,
     consoles: Vec<Console>,
+    drivers: Drivers,
     network: Network,
     report: Option<NetworkReport>,
     timeline: Timeline,
@@ -72,7 +73,7 @@ struct Init {
 
 /// Runs the restore environment. Never returns: PID 1 must not end.
 pub fn run() -> ! {
-    let mut timeline = Timeline { init_ms: uptime_ms(), ..Timeline::default() };
+    let timeline = Timeline { init_ms: uptime_ms(), ..Timeline::default() };
     let unmounted = mounts::mount_all();
     // Where even that fails there is no memory left, and the log is where it would be told.
     let _ = std::fs::create_dir_all(RUN_DIR);
@@ -86,7 +87,6 @@ pub fn run() -> ! {
         log::line(&format!("devices that come are not heard of: {error}"));
     }
     drivers.load_for_all_devices();
-    timeline.devices_ms = uptime_ms();
     log::line("all devices have been looked at");
 
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
@@ -99,6 +99,7 @@ pub fn run() -> ! {
     watch_children(sender.clone(), reap_again);
     let policy = Policy { unattended: arguments.unattended, shell: arguments.shell, consoles: consoles.len() };
     let mut init = Init {
+        drivers,
         network: Network::new(arguments.network.clone()),
         arguments,
         consoles,
@@ -266,9 +267,8 @@ impl Init {
 
     fn start_engine(&mut self, restarts: u32) -> Result<(), String> {
         let Some(network) = &self.report else { return Err("the network's state is not known".into()) };
-        let firmware = if mounts::is_uefi() { "uefi" } else { "bios" };
-        let settings =
-            Settings { engine_restarts: restarts, ..Settings::new(&self.arguments, network, firmware, self.timeline) };
+        let timeline = Timeline { devices_ms: self.drivers.changed_ms(), ..self.timeline };
+        let settings = Settings { engine_restarts: restarts, ..Settings::new(&self.arguments, network, timeline) };
         settings.write(Path::new(SETTINGS)).map_err(|error| format!("{SETTINGS} cannot be written: {error}"))?;
         let log = || log::open().map_or_else(|_| Stdio::null(), Stdio::from);
         let child = Command::new(ENGINE)

@@ -34,8 +34,6 @@ pub struct Settings<'a> {
     pub after: Option<&'a str>,
     /// Whether the rescue shell may be opened.
     pub shell: bool,
-    /// `uefi` or `bios`.
-    pub firmware: &'a str,
     /// How often the engine had begun before on this boot.
     pub engine_restarts: u32,
     /// What took how long until now.
@@ -49,7 +47,7 @@ pub struct Settings<'a> {
 pub struct Timeline {
     /// PID 1 began.
     pub init_ms: u64,
-    /// The drivers of all devices found at first were loaded.
+    /// A driver was loaded or a device came last.
     pub devices_ms: u64,
     /// The network was up, or given up.
     pub network_ms: u64,
@@ -103,7 +101,7 @@ pub struct InterfaceReport {
 
 impl<'a> Settings<'a> {
     /// The settings for an engine that is about to start.
-    pub fn new(arguments: &'a Arguments, network: &'a NetworkReport, firmware: &'a str, timeline: Timeline) -> Self {
+    pub fn new(arguments: &'a Arguments, network: &'a NetworkReport, timeline: Timeline) -> Self {
         Self {
             format: SETTINGS_FORMAT,
             servers: &arguments.servers,
@@ -115,7 +113,6 @@ impl<'a> Settings<'a> {
             erase: arguments.erase.as_deref(),
             after: arguments.after.as_deref(),
             shell: arguments.shell,
-            firmware,
             engine_restarts: 0,
             timeline,
             network,
@@ -167,7 +164,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("settings.json");
         let timeline = Timeline { init_ms: 900, devices_ms: 1500, network_ms: 3200 };
-        Settings::new(&arguments, &network, "bios", timeline).write(&path).unwrap();
+        Settings::new(&arguments, &network, timeline).write(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         insta::assert_snapshot!(std::fs::read_to_string(path).unwrap());
     }

@@ -33,6 +33,21 @@ pub enum PlanningError {
 }
 
 impl PlanningError {
+    /// Whether it may be otherwise once the machine has another disk.
+    pub fn another_disk_may_help(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan(
+                PlanError::UnknownTarget { .. }
+                    | PlanError::NotEligible { .. }
+                    | PlanError::NoCandidate { .. }
+                    | PlanError::Ambiguous { .. }
+                    | PlanError::SectorSize { .. }
+                    | PlanError::TooSmall { .. }
+            )
+        )
+    }
+
     /// What an operator can do about it.
     pub fn hint(&self) -> String {
         match self {

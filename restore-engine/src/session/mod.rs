@@ -7,8 +7,10 @@ mod consent;
 mod done;
 mod memory;
 mod narrow;
+mod plan;
 mod progress;
 mod settings;
+mod settle;
 mod socket;
 mod teller;
 mod upload;
@@ -22,12 +24,12 @@ use std::time::Duration;
 
 use bundle::Hash;
 use bundle::trust::Fingerprint;
-use linux_io::scan::{InventoryOptions, inventory};
+use linux_io::scan::{machine_identity, network_interfaces};
 use linux_io::{Roots, mount};
-use node_model::{Bytes, Inventory};
+use node_model::Bytes;
 use restore_events::{After, Event, LogLevel, Outcome, RestoreReport, SessionStart, Stage, TargetState};
-use restore_plan::{Plan, Policy};
-use server_api::{ClaimRequest, ClientError, OpenAnswer, RestoreClient};
+use restore_plan::Plan;
+use server_api::{ClaimRequest, ClientError, RestoreClient};
 use tokio::runtime::Runtime;
 
 pub use ask::Exit;
@@ -39,6 +41,7 @@ use connect::Access;
 use memory::Memory;
 use narrow::Erase;
 use progress::{Ticker, Total};
+use settle::{Disks, block_devices};
 use teller::Teller;
 
 use crate::consent::ConsentedPlan;
@@ -46,7 +49,6 @@ use crate::data::{Meter, Notice, Patient, PipelineOptions, SnapshotSource, chain
 use crate::execute::{Told, execute};
 use crate::journal::{Journal, bytes_per_second, limit};
 use crate::live::{LiveMachine, Work};
-use crate::planning::{find_resume, make_plan, policy_for};
 use crate::prove::ProvenSnapshot;
 
 /// Where device nodes and mount points of a restore lie, beside the screens' socket: in memory.
@@ -143,6 +145,7 @@ pub struct Session {
     consented: Option<String>,
     /// Whether disks may have been written, now or before: a restore that was begun has to be brought to its end.
     disks_written: bool,
+    disks: Disks,
 }
 
 /// Why a session could not begin.
@@ -197,7 +200,19 @@ impl Session {
             .map_err(failed("a runtime"))?;
         let work_directory = socket.with_file_name(WORK_DIRECTORY);
         let memory = Memory::beside(socket);
-        Ok(Self { settings, pin, teller, desk, memory, runtime, work_directory, consented: None, disks_written: false })
+        let disks = Disks::new(block_devices(), settings.timeline.devices_ms);
+        Ok(Self {
+            settings,
+            pin,
+            teller,
+            desk,
+            memory,
+            runtime,
+            work_directory,
+            consented: None,
+            disks_written: false,
+            disks,
+        })
     }
 
     /// Runs until the node is restored or somebody chooses otherwise.
@@ -254,8 +269,8 @@ impl Session {
     /// One attempt, from the server to the last write.
     fn restore(&mut self, access: &mut Access) -> Result<RestoreReport, Stop> {
         self.teller.begin(Stage::Server);
-        let inventory = self.scan()?;
-        let (client, answer) = self.connect(access, &inventory.identity)?;
+        let roots = Roots::live();
+        let (client, answer) = self.connect(access, &machine_identity(&roots, &network_interfaces(&roots)))?;
         let _upload = upload::start(&self.teller, &client, self.runtime.handle());
         // A claim that erased disks is brought to its end; nothing else may be begun under it.
         let begun = answer.claim.as_ref().filter(|claim| claim.erased);
@@ -267,7 +282,7 @@ impl Session {
         };
         self.teller.begin(Stage::Plan);
         let (proven, source) = self.prove(&client, &answer.facts, &chosen)?;
-        let plan = self.plan(&proven, &source, &inventory, &answer)?;
+        let (plan, inventory) = self.plan(&proven, &source, &answer)?;
         self.teller.tell(Event::Plan(view::plan_view(&plan, &proven.snapshot)));
         let consented = self.consent(plan, &proven, &inventory, &answer)?;
         self.claim(&client, &consented)?;
@@ -288,45 +303,6 @@ impl Session {
         }
         self.teller.begin(Stage::Finish);
         Ok(report)
-    }
-
-    /// What this machine has.
-    fn scan(&self) -> Result<Inventory, Stop> {
-        let options = InventoryOptions { named: self.settings.disks.clone(), ..InventoryOptions::default() };
-        let mut found = inventory(&Roots::live(), &options).map_err(|error| {
-            Stop::trouble("This machine cannot be scanned", chain(&error), hint_or(error.hint(), ""))
-        })?;
-        found.disks.retain(|disk| self.settings.disks.is_empty() || disk.named_explicitly);
-        Ok(found)
-    }
-
-    fn plan(
-        &self,
-        proven: &ProvenSnapshot,
-        source: &Arc<dyn SnapshotSource>,
-        inventory: &Inventory,
-        answer: &OpenAnswer,
-    ) -> Result<Plan, Stop> {
-        let policy = policy_for(proven, &self.patient(source), self.runtime.handle()).map_err(|error| {
-            Stop::damaged("The snapshot's catalog cannot be read", &error, None).if_passing(error.is_passing())
-        })?;
-        // The arm names the node, so another machine may take its identity.
-        let mut policy = Policy { other_machine_allowed: true, ..policy };
-        let failed = |error: crate::planning::PlanningError| {
-            Stop::trouble("The node cannot be restored onto this machine", chain(&error), error.hint())
-        };
-        // The disks of a claim that erased them are no longer blank: they are told apart by the claim.
-        if let Some(claim) = answer.claim.as_ref().filter(|claim| claim.erased) {
-            let captured = proven.snapshot.manifest().spec.layout.disks().map(|disk| disk.key.clone());
-            policy.mapping = captured.zip(claim.disks.iter().cloned()).collect();
-        }
-        let plan = make_plan(proven, inventory, &policy).map_err(failed)?;
-        if !self.goes_on(&plan, answer)? {
-            return Ok(plan);
-        }
-        policy.resume = find_resume(&plan, proven).map_err(failed)?;
-        self.teller.log(LogLevel::Info, "going on with the restore that this machine began");
-        make_plan(proven, inventory, &policy).map_err(failed)
     }
 
     /// Asks `source` again for a while if it only does not deliver.

@@ -65,7 +65,7 @@ pub struct Timeline {
     /// PID 1 began.
     #[serde(default)]
     pub init_ms: u64,
-    /// Drivers were loaded.
+    /// A driver was loaded or a device came last: disks may have been on their way still.
     #[serde(default)]
     pub devices_ms: u64,
     /// The network was up, or given up.
@@ -130,7 +130,7 @@ mod tests {
     fn what_pid_1_writes_is_read() {
         let written = r#"{"format": 1, "servers": ["https://10.0.2.2:8443"], "fingerprint": null, "node": null,
             "snapshot": null, "code": "ABCD-EFGH-JKMN-PQRS-TVWX", "unattended": true, "erase": "identity",
-            "after": "reboot", "shell": false, "firmware": "bios", "engine_restarts": 0,
+            "after": "reboot", "shell": false, "engine_restarts": 0,
             "timeline": {"init_ms": 900, "devices_ms": 1500, "network_ms": 3200},
             "network": {"state": "up", "interfaces": [{"name": "eth0", "mac": "52:54:00:00:00:01",
             "driver": "virtio_net", "link_up": true, "speed_mbps": null, "addresses": ["10.0.2.15/24"]}],
