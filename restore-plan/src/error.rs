@@ -1,6 +1,6 @@
 //! Why there is no plan.
 
-use node_model::{Bytes, DeviceKey};
+use node_model::{Bytes, DeviceKey, DiskId};
 
 use crate::policy::AllowedForeign;
 
@@ -123,6 +123,8 @@ pub enum PlanError {
         old: String,
         /// The disks, one a line.
         candidates: String,
+        /// The disks by their strongest identifiers: naming one ends the doubt.
+        disks: Vec<DiskId>,
     },
     /// The target's blocks have another size.
     #[error("{disk} has blocks of {found} bytes, and {key} had {needed}: a partition table cannot be carried over")]

@@ -128,8 +128,10 @@ impl<'a> Chooser<'a, '_> {
         }
         match self.open().first() {
             Some(captured) => {
-                let candidates = lines(self.candidates(captured));
-                Err(PlanError::Ambiguous { key: captured.key.clone(), old: captured.describe(), candidates })
+                let found = self.candidates(captured);
+                let disks = found.iter().filter_map(|disk| disk.identity.stable_ids().into_iter().next()).collect();
+                let (key, old, candidates) = (captured.key.clone(), captured.describe(), lines(found));
+                Err(PlanError::Ambiguous { key, old, candidates, disks })
             }
             None => Ok(()),
         }

@@ -183,6 +183,8 @@ fn fault_43_doubt_about_disks_of_one_size_stops() {
     used[0].signatures = vec![signature("sda1", "ext4", 1 << 20)];
     let used = refused(&node, &machine(&node, used), &policy());
     insta::assert_snapshot!([shown(&three), shown(&used)].join("\n\n"));
+    let PlanError::Ambiguous { disks, .. } = three else { panic!("{three}") };
+    assert_eq!(disks, ["B", "A", "C"].map(|serial| DiskId::Serial(serial.into())), "who is asked may name any of them");
     let id = |serial: &str| DiskId::Serial(serial.into());
     let mapping = [(DeviceKey::disk(0), id("C")), (DeviceKey::disk(1), id("A"))].into_iter().collect();
     let named = Policy { mapping, ..policy() };

@@ -258,6 +258,7 @@ mod tests {
             key: "disk0".parse().unwrap(),
             old: "disk0".to_owned(),
             candidates: "sda, sdb".to_owned(),
+            disks: Vec::new(),
         };
         assert_eq!(planning_hint(&doubt.into()), "say which one with `--map disk0=PATH`");
         let unknown = PlanError::UnknownCapturedDisk { key: "disk7".parse().unwrap(), known: "disk0".to_owned() };

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use linux_io::Roots;
 use linux_io::scan::{InventoryOptions, inventory};
-use node_model::Inventory;
-use restore_events::LogLevel;
-use restore_plan::{Plan, Policy};
+use node_model::{DiskId, Inventory, InventoryDisk};
+use restore_events::{Answer, Choice, LogLevel, QuestionKind};
+use restore_plan::{Plan, PlanError, Policy};
 use server_api::OpenAnswer;
 
+use super::ask::Exit;
 use super::{Session, Stop, hint_or};
 use crate::data::{SnapshotSource, chain};
 use crate::planning::{PlanningError, find_resume, make_plan, policy_for};
@@ -29,7 +30,8 @@ impl From<PlanningError> for NoPlan {
 }
 
 impl Session {
-    /// A plan, and what this machine has. Where no disk fits, one that comes late is waited for.
+    /// A plan, and what this machine has. Where no disk fits, one that comes late is waited for; where several fit
+    /// equally, a person is asked.
     pub(super) fn plan(
         &mut self,
         proven: &ProvenSnapshot,
@@ -55,6 +57,13 @@ impl Session {
                 Err(NoPlan::Stop(stop)) => return Err(stop),
                 Err(NoPlan::Planning(error)) => error,
             };
+            if let PlanningError::Plan(PlanError::Ambiguous { key, old, disks, .. }) = &error
+                && !self.desk.is_unattended()
+            {
+                let disk = self.choose_disk(old, disks, &inventory)?;
+                policy.mapping.insert(key.clone(), disk);
+                continue;
+            }
             if !error.another_disk_may_help() || !self.another_disk_comes(late_until_ms, "no disk fits yet") {
                 return Err(Stop::trouble(
                     "The node cannot be restored onto this machine",
@@ -91,4 +100,34 @@ impl Session {
         found.disks.retain(|disk| self.settings.disks.is_empty() || disk.named_explicitly);
         Ok(found)
     }
+
+    /// Has a person say which of several disks takes the place of `old`. It is erased only under consent all the same.
+    fn choose_disk(&mut self, old: &str, disks: &[DiskId], inventory: &Inventory) -> Result<DiskId, Stop> {
+        let candidate = |id: &DiskId| inventory.disks.iter().find(|disk| disk.identity.stable_ids().contains(id));
+        let choices: Vec<Choice> = disks.iter().filter_map(|id| Some(choice(id, candidate(id)?))).collect();
+        loop {
+            let ask = QuestionKind::Disk { old: old.to_owned(), choices: choices.clone() };
+            match self.desk.ask(ask, None)? {
+                Answer::Choice(key) => {
+                    if let Some(id) = disks.iter().find(|id| id.to_string() == key) {
+                        return Ok(id.clone());
+                    }
+                }
+                Answer::Decline => return Err(Stop::Exit(Exit::Retry)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A disk as people tell it from others: what it is, where it is, and what lies on it.
+fn choice(id: &DiskId, disk: &InventoryDisk) -> Choice {
+    let mut detail = disk.kernel_name.clone();
+    if let Some(path) = &disk.bus_path {
+        detail.push_str(&format!(" at {path}"));
+    }
+    let mut kinds: Vec<&str> = disk.signatures.iter().map(|signature| signature.kind.as_str()).collect();
+    kinds.dedup();
+    detail.push_str(&if kinds.is_empty() { ", blank".to_owned() } else { format!(", holds {}", kinds.join(" ")) });
+    Choice { key: id.to_string(), label: disk.identity.describe(), detail: Some(detail) }
 }
