@@ -25,6 +25,9 @@ pub const NODE_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Most server addresses that a node file may hold.
 pub const SERVERS_MAX: usize = 16;
 
+/// Under which a node's token is derived from its secret. The operator guide has a recipe with it.
+const TOKEN_CONTEXT: &str = "rerack 2026-11 node bearer token v1";
+
 /// What is known beforehand about the root key, and how surely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
@@ -136,7 +139,7 @@ impl NodeSecret {
 
     /// The node's bearer token.
     pub fn bearer_token(&self) -> BearerToken {
-        let mut bytes = blake3::derive_key("rerack 2026-11 node bearer token v1", &self.0[..]);
+        let mut bytes = blake3::derive_key(TOKEN_CONTEXT, &self.0[..]);
         let token = BearerToken::from_bytes(&bytes);
         bytes.zeroize();
         token
@@ -434,6 +437,15 @@ mod tests {
             assert!(reason.contains(expected), "{reason}");
         }
         assert!(NodeFile::from_json(&vec![b' '; NODE_FILE_BYTES_MAX as usize + 1]).is_err());
+    }
+
+    #[test]
+    fn the_guide_derives_the_token_as_it_is_derived_here() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let guide = fs::read_to_string(root.join("docs/operator-guide.md")).unwrap();
+        assert!(guide.contains(&format!(
+            "jq -r .secret node.json | xxd -r -p | b3sum --no-names --derive-key '{TOKEN_CONTEXT}'"
+        )));
     }
 
     #[test]
