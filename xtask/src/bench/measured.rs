@@ -28,10 +28,18 @@ pub(super) struct Cost {
     pub(super) moved_bytes: u64,
     /// Seconds of reading back what was written, which are not in `seconds`.
     pub(super) read_back_seconds: Option<f64>,
-    /// The stages of ours, with their seconds.
-    pub(super) stages: Vec<(String, f64)>,
+    /// The stages of ours.
+    pub(super) stages: Vec<StageCost>,
     /// Round trips of ours until the data began, and in all, where they are counted.
     pub(super) round_trips: Option<(u64, u64)>,
+}
+
+/// What one stage of ours cost.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct StageCost {
+    pub(super) name: String,
+    pub(super) seconds: f64,
+    pub(super) cpu_seconds: f64,
 }
 
 /// A program to be measured, as the child process is told.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::disk::{Attached, Target, text};
 use super::link::Link;
-use super::measured::{Cost, cpu_of, measure, peak_of};
+use super::measured::{Cost, StageCost, cpu_of, measure, peak_of};
 use super::sets::Source;
 
 /// The captured node.
@@ -216,7 +216,11 @@ impl Stages {
             cpu_seconds: ended.1 - layout.1 - verify.1,
             moved_bytes: self.fetched_bytes,
             read_back_seconds: Some(verify.0),
-            stages: self.over.iter().map(|(stage, took)| (stage.clone(), took.0)).collect(),
+            stages: self
+                .over
+                .iter()
+                .map(|(name, took)| StageCost { name: name.clone(), seconds: took.0, cpu_seconds: took.1 })
+                .collect(),
             ..Cost::default()
         }
     }
@@ -248,7 +252,7 @@ mod tests {
         assert!((cost.seconds - 4.5).abs() < 1e-9 && (cost.cpu_seconds - 3.5).abs() < 1e-9, "{cost:?}");
         assert_eq!((cost.moved_bytes, cost.read_back_seconds), (77, Some(2.0)));
         assert_eq!(
-            cost.stages.iter().map(|(stage, _)| stage).collect::<Vec<_>>(),
+            cost.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(),
             ["server", "layout", "verify", "finish"]
         );
     }

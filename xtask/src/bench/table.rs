@@ -1,9 +1,9 @@
 //! What a bench found, for people and for programs.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::limit::Limit;
-use super::measured::Cost;
+use super::measured::{Cost, StageCost};
 use super::statistics::Summary;
 
 /// The name under which ours stands.
@@ -25,11 +25,19 @@ impl Row {
 }
 
 impl Row {
-    /// Each stage with the median of its seconds, in the order of the first turn.
-    fn stages(&self) -> Vec<(&str, f64)> {
-        let names = self.turns.first().into_iter().flat_map(|cost| &cost.stages).map(|(name, _)| name.as_str());
-        let of = |name| self.turns.iter().flat_map(|cost| &cost.stages).filter(move |(other, _)| other == name);
-        names.filter_map(|name| Some((name, Summary::of(of(name).map(|(_, seconds)| *seconds))?.median))).collect()
+    /// Each stage with the medians of its costs, in the order of the first turn.
+    fn stages(&self) -> Vec<StageCost> {
+        let names = self.turns.first().into_iter().flat_map(|cost| &cost.stages).map(|stage| &stage.name);
+        let of = |name: &str, pick: fn(&StageCost) -> f64| {
+            let stages = self.turns.iter().flat_map(|cost| &cost.stages).filter(|stage| stage.name == name);
+            Summary::of(stages.map(pick)).map_or(0.0, |summary| summary.median)
+        };
+        let median = |name: &String| StageCost {
+            name: name.clone(),
+            seconds: of(name, |stage| stage.seconds),
+            cpu_seconds: of(name, |stage| stage.cpu_seconds),
+        };
+        names.map(median).collect()
     }
 
     /// Those of the last turn: they do not depend on the clock.
@@ -44,8 +52,10 @@ impl Row {
 
     fn stages_text(&self) -> Option<String> {
         // What was over before the engine began takes no time.
-        let shown = self.stages().into_iter().filter(|(_, seconds)| *seconds >= 0.005);
-        let stages: Vec<String> = shown.map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+        let shown = self.stages().into_iter().filter(|stage| stage.seconds >= 0.005);
+        let stages: Vec<String> = shown
+            .map(|StageCost { name, seconds, cpu_seconds }| format!("{name} {seconds:.2} (CPU {cpu_seconds:.2})"))
+            .collect();
         (!stages.is_empty()).then(|| format!("{} by stage: {}\n", self.name, stages.join(", ")))
     }
 }
@@ -140,6 +150,7 @@ impl Report {
     pub(super) fn as_json(&self) -> Value {
         let (ours, limit) = (self.ours(), self.limit.map(|limit| limit.binding().0));
         let over = |value: f64, to: Option<f64>| to.filter(|to| *to > 0.0).map(|to| value / to);
+        let stage = |stage: &StageCost| json!({ "name": stage.name, "seconds": stage.seconds, "cpu_seconds": stage.cpu_seconds });
         let row = |row: &Row| {
             let time = row.of(|cost| cost.seconds);
             json!({
@@ -152,8 +163,7 @@ impl Report {
                 "moved_bytes": row.of(|cost| cost.moved_bytes as f64).median as u64,
                 "read_back_seconds":
                     Summary::of(row.turns.iter().filter_map(|cost| cost.read_back_seconds)).map(|s| s.median),
-                "stages_seconds":
-                    row.stages().into_iter().map(|(name, s)| (name.to_owned(), json!(s))).collect::<Map<_, _>>(),
+                "stages": row.stages().iter().map(stage).collect::<Vec<_>>(),
                 "round_trips": row.round_trips().map(|(until_data, all)| json!({ "until_data": until_data, "all": all })),
                 "note": row.note,
             })
@@ -187,7 +197,8 @@ mod tests {
         ours.turns.iter_mut().for_each(|cost| {
             (cost.server_cpu_seconds, cost.moved_bytes, cost.read_back_seconds) = (0.5, 300_000_000, Some(1.25));
             cost.round_trips = Some((12, 30));
-            cost.stages = vec![("data".to_owned(), cost.seconds - 1.0)];
+            let data = StageCost { name: "data".to_owned(), seconds: cost.seconds - 1.0, cpu_seconds: 0.5 };
+            cost.stages = vec![data];
         });
         Report {
             what: "restore".to_owned(),
@@ -210,7 +221,7 @@ mod tests {
         assert_eq!(words(lines[3]).join(" "), "rerack 2.50 2.00 to 3.00 1.00 1.25 2.00 0.50 64 300");
         assert_eq!(words(lines[4]).join(" "), "tar 5.50 5.00 to 6.00 2.20 2.75 2.00 - 64 -");
         assert_eq!(lines[5], "rerack then reads all of it back: 1.25 s (1.25 to 1.25)");
-        assert_eq!(lines[6], "rerack by stage: data 1.50");
+        assert_eq!(lines[6], "rerack by stage: data 1.50 (CPU 0.50)");
         assert_eq!(lines[7], "rerack: 12 round trips before the data, 30 in all");
         assert!(lines[8].starts_with("limit 2.00 s, set by: device"), "{text}");
         assert_eq!(lines[9], "borg: skipped, it is not there");
