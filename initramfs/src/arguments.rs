@@ -27,6 +27,8 @@ pub struct Arguments {
     pub erase: Option<String>,
     /// `rerack.after=`: `reboot`, `poweroff` or `wait`.
     pub after: Option<String>,
+    /// `rerack.refused=`: `reboot`, `poweroff` or `wait`.
+    pub refused: Option<String>,
     /// `rerack.shell`.
     pub shell: bool,
     /// `console=`, without options, each once.
@@ -109,7 +111,7 @@ impl ArgumentError {
     }
 }
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "rerack.server",
     "rerack.fingerprint",
     "rerack.node",
@@ -118,6 +120,7 @@ const KNOWN: [&str; 15] = [
     "rerack.unattended",
     "rerack.erase",
     "rerack.after",
+    "rerack.refused",
     "rerack.shell",
     "rerack.vlan",
     "rerack.bond",
@@ -207,6 +210,9 @@ impl Arguments {
             }
             "rerack.after" => {
                 self.after = Some(one_of(&["reboot", "poweroff", "wait"], "`reboot`, `poweroff` or `wait`")?);
+            }
+            "rerack.refused" => {
+                self.refused = Some(one_of(&["reboot", "poweroff", "wait"], "`reboot`, `poweroff` or `wait`")?);
             }
             "rerack.shell" => self.shell = switch()?,
             "rerack.vlan" => {
@@ -314,7 +320,7 @@ mod tests {
             "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200n8 console=ttyS0 quiet \
              rerack.server=https://10.0.2.2:8443,https://[2001:db8::1] rerack.fingerprint={pin} rerack.node=web-03 \
              rerack.snapshot=\"2026-11-20 12:00\" rerack.code=ABCD-EFGH-JKMN-PQRS-TVWX rerack.unattended \
-             rerack.erase=plan:{pin} rerack.after=wait rerack.shell=no rerack.vlan=42 rerack.bond=eth0,eth1 \
+             rerack.erase=plan:{pin} rerack.after=wait rerack.refused=poweroff rerack.shell=no rerack.vlan=42 rerack.bond=eth0,eth1 \
              rerack.dns=10.0.2.3 rerack.nic=52:54:00:00:00:01 ip=eth0:dhcp"
         ));
         assert_eq!(errors, []);
@@ -331,7 +337,7 @@ mod tests {
     fn everything_wrong_is_told_at_once_and_no_code_is_shown() {
         let (_, errors) = read(
             "rerack.sever=https://a rerack.server=http://a rerack.server=https://a/b rerack.fingerprint=12 \
-             rerack.code=ABCD-SECRET rerack.unattended=maybe rerack.erase=all rerack.erase rerack.after=halt \
+             rerack.code=ABCD-SECRET rerack.unattended=maybe rerack.erase=all rerack.erase rerack.after=halt rerack.refused=never \
              rerack.vlan=4095 rerack.bond=eth0/team rerack.dns=dns.example rerack.nic= ip=192.0.2.1 rerack \
              rerack.wipe rerack.node= other.thing=1",
         );

@@ -32,6 +32,8 @@ pub struct Settings<'a> {
     pub erase: Option<&'a str>,
     /// `reboot`, `poweroff` or `wait`.
     pub after: Option<&'a str>,
+    /// `reboot`, `poweroff` or `wait`.
+    pub refused: Option<&'a str>,
     /// Whether the rescue shell may be opened.
     pub shell: bool,
     /// How often the engine had begun before on this boot.
@@ -112,6 +114,7 @@ impl<'a> Settings<'a> {
             unattended: arguments.unattended,
             erase: arguments.erase.as_deref(),
             after: arguments.after.as_deref(),
+            refused: arguments.refused.as_deref(),
             shell: arguments.shell,
             engine_restarts: 0,
             timeline,
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn the_engine_reads_everything_in_one_file_that_only_root_can_read() {
         let line = "rerack.server=https://10.0.2.2:8443 rerack.code=ABCD-EFGH-JKMN-PQRS-TVWX rerack.unattended \
-                    rerack.erase=identity rerack.after=reboot";
+                    rerack.erase=identity rerack.after=reboot rerack.refused=wait";
         let (arguments, _) = Arguments::read(split(line));
         let network = NetworkReport {
             state: NetworkOutcome::Up,

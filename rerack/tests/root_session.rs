@@ -3,13 +3,16 @@
 mod support;
 
 use std::fs;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bundle::code::RestoreCode;
 use bundle::sign::RootKey;
 use bundle::trust::Pin;
 use node_model::MachineIdentity;
-use restore_events::{Answer, Command, Event, LogLevel, Question, QuestionKind, TargetState, Trouble};
+use restore_events::{
+    Answer, ByItself, Command, Event, LogLevel, Question, QuestionKind, TargetState, Trouble, TroubleChoice,
+};
 use serde_json::{Value, json};
 use server_api::{Connection, Patience};
 use support::engine::{Engine, confirm};
@@ -73,8 +76,24 @@ impl Lab {
     #[track_caller]
     fn note_trouble(&mut self, case: &str, trouble: &Trouble) {
         assert_eq!(trouble.disks, TargetState::Untouched, "{case}: {trouble:?}");
-        let retry = if trouble.retry_in_ms.is_some() { "  (tries again by itself)" } else { "" };
-        self.note(case, &format!("  {}\n  {}\n  {}{retry}", trouble.what, trouble.which, trouble.now_what));
+        let next = trouble
+            .by_itself
+            .map_or_else(String::new, |next| format!("\n  (by itself in {} s: {:?})", next.in_ms / 1000, next.choice));
+        self.note(case, &format!("  {}\n  {}\n  {}{next}", trouble.what, trouble.which, trouble.now_what));
+    }
+
+    /// Somebody who looks after many machines learns there why one of them is refused.
+    #[track_caller]
+    fn server_hears_of(&self, engine: &mut Engine, trouble: &Trouble) {
+        let which = json!(trouble.which).to_string();
+        let events = "repo/server/events";
+        let says = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|told| told.contains(&which));
+        let hears = || self.bench.path(events).exists() && damage::files(&self.bench, events).iter().any(says);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !hears() {
+            assert!(Instant::now() < deadline, "the server does not hear of it:\n{}", engine.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     #[track_caller]
@@ -342,8 +361,10 @@ fn a_machine_without_a_person_erases_only_what_it_was_told_to() {
         ("only the recorded machine's own disks", json!("identity")),
         ("only under another plan", json!(format!("plan:{}", "0".repeat(64)))),
     ] {
-        let trouble = lab.engine(json!({ "code": code, "unattended": true, "erase": erase })).trouble();
+        let mut engine = lab.engine(json!({ "code": code, "unattended": true, "erase": erase }));
+        let trouble = engine.trouble();
         lab.note_trouble(case, &trouble);
+        lab.server_hears_of(&mut engine, &trouble);
     }
     let short = lab.bench.arm("1s");
     std::thread::sleep(Duration::from_millis(2100));
@@ -356,6 +377,7 @@ fn a_machine_without_a_person_erases_only_what_it_was_told_to() {
     }
     let unreachable = json!({ "servers": [format!("https://{}", free_address())], "code": code, "unattended": true });
     let trouble = lab.engine(unreachable).trouble();
-    assert!(trouble.retry_in_ms.is_some(), "it tries again by itself: {trouble:?}");
+    let soon = |next: ByItself| next.choice == TroubleChoice::Retry && next.in_ms < 10_000;
+    assert!(trouble.by_itself.is_some_and(soon), "a server that is away may come back: {trouble:?}");
     insta::assert_snapshot!("unattended", lab.finish());
 }

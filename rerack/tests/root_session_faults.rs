@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use restore_events::{Answer, Command, Event, LogLevel, Outcome, QuestionKind, Stage, TargetState};
+use restore_events::{
+    Answer, ByItself, Command, Event, LogLevel, Outcome, QuestionKind, Stage, TargetState, Trouble, TroubleChoice,
+};
 use serde_json::{Value, json};
 use support::engine::Engine;
 use support::{Attached, Bench, Bystanders, NODE, Parts, Served, can_run, damage, read_at, write_at};
@@ -40,6 +42,15 @@ fn settings(bench: &Bench, server: &Served, more: Value) -> Value {
     let mut all = json!({ "servers": [server.url], "code": bench.arm("1h"), "node": NODE, "snapshot": "latest" });
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     all
+}
+
+/// In how many seconds it tries again by itself.
+#[track_caller]
+fn tries_again_in(trouble: &Trouble) -> u64 {
+    match trouble.by_itself {
+        Some(ByItself { choice: TroubleChoice::Retry, in_ms }) => in_ms / 1000,
+        _ => panic!("it does not try again by itself: {trouble:?}"),
+    }
 }
 
 fn cannot_be_booted(disk: &Attached) -> bool {
@@ -147,7 +158,7 @@ fn fault_24_where_nobody_sits_a_damaged_pack_is_tried_again_until_it_is_mended()
     damage::flip(&damage::files(&bench, "repo/packs")[0]);
     let mut engine = start(&bench, &disk, &bystanders, alone);
     let trouble = engine.trouble();
-    assert!(trouble.disks == TargetState::Unbootable && trouble.retry_in_ms.is_some(), "{trouble:?}");
+    assert!(trouble.disks == TargetState::Unbootable && tries_again_in(&trouble) < 60, "{trouble:?}");
     assert!(cannot_be_booted(&disk), "no firmware starts from this disk");
     damage::mend(&bench);
     assert_eq!(engine.result().outcome, Outcome::Restored, "by itself, and under the consent that was given");
@@ -209,7 +220,7 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     let trouble = start(&bench, &disk, &bystanders, other_plan).trouble();
     assert_eq!(trouble.what, "Nothing may be erased", "what may be erased is asked each time");
     assert!(
-        trouble.disks == TargetState::Unbootable && trouble.retry_in_ms.is_some(),
+        trouble.disks == TargetState::Unbootable && tries_again_in(&trouble) < 60,
         "what was begun is not given up: {trouble:?}"
     );
 
@@ -219,7 +230,8 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     for erase in ["blank", "identity"] {
         let trouble = start(&bench, &disk, &bystanders, but(json!({ "erase": erase }))).trouble();
         assert!(trouble.now_what.contains("arm it again"), "{trouble:?}");
-        assert!(trouble.now_what.contains("restarts in") && trouble.retry_in_ms.is_none(), "{trouble:?}");
+        assert_eq!(trouble.disks, TargetState::Bootable, "{trouble:?}");
+        assert_eq!(tries_again_in(&trouble), 60, "as any refusal: {trouble:?}");
     }
     start(&bench, &disk, &bystanders, but(json!({ "unattended": false }))).asks("Consent");
     assert_eq!(disk.sha256(), running, "nothing is written without consent");

@@ -197,11 +197,20 @@ pub struct Trouble {
     pub now_what: String,
     /// What the operator may choose; empty where the engine goes on by itself.
     pub choices: Vec<TroubleChoice>,
-    /// In how many milliseconds the engine tries again by itself, if it does.
+    /// What happens by itself if nobody chooses, if anything does.
     #[serde(default)]
-    pub retry_in_ms: Option<u64>,
+    pub by_itself: Option<ByItself>,
     /// What the target disks are good for now.
     pub disks: TargetState,
+}
+
+/// A choice that is made by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByItself {
+    /// Which.
+    pub choice: TroubleChoice,
+    /// In how many milliseconds.
+    pub in_ms: u64,
 }
 
 /// What the target disks are good for.

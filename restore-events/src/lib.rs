@@ -22,7 +22,7 @@ pub use codec::{CodecError, CommandLine, LINE_BYTES_MAX, LineReader, PROTOCOL, R
 pub use command::{Answer, Command, DiskConfirmation, Secret};
 pub use consent::{CONSENT_CHARS_MIN, ConsentDisk, ConsentProblem, PlanConsent};
 pub use event::{
-    Event, InterfaceState, LogLevel, NetworkState, ServerState, SessionStart, Stage, TargetState, Trouble,
+    ByItself, Event, InterfaceState, LogLevel, NetworkState, ServerState, SessionStart, Stage, TargetState, Trouble,
     TroubleChoice,
 };
 pub use plan_view::{ChangeView, DiskView, FindingView, PlanView, Severity, UntouchedView};

@@ -88,7 +88,7 @@ fn events() -> Vec<Event> {
             which: "https://10.0.2.2".into(),
             now_what: "check the cable".into(),
             choices: vec![TroubleChoice::Retry, TroubleChoice::Shell, TroubleChoice::Reboot, TroubleChoice::PowerOff],
-            retry_in_ms: Some(5000),
+            by_itself: Some(ByItself { choice: TroubleChoice::Retry, in_ms: 5000 }),
             disks: TargetState::Unbootable,
         }),
         Event::TroubleOver,

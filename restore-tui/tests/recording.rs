@@ -4,7 +4,9 @@ use std::io::BufReader;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use restore_events::{Answer, Command, Event, LineReader, QuestionId, Record, TargetState, Trouble, Untold};
+use restore_events::{
+    Answer, ByItself, Command, Event, LineReader, QuestionId, Record, TargetState, Trouble, TroubleChoice, Untold,
+};
 use restore_tui::{Action, Input, Key, Look, Model, Overlay, View, draw};
 
 /// A person at a console, watching a recording.
@@ -253,26 +255,34 @@ fn a_node_that_is_back_although_the_server_does_not_know_is_shown_as_restored() 
     insta::assert_snapshot!("serial_80x24_result_untold", operator.screen());
 }
 
+/// The screen of a trouble, some time after it was told.
+fn screen_of_trouble(disks: TargetState, by_itself: Option<ByItself>, later_ms: u64) -> String {
+    let mut operator = Operator::on_a_serial_line();
+    operator.hear(7);
+    let (what, which, now_what) = ("what".into(), "which".into(), "now what".into());
+    let trouble = Trouble { what, which, now_what, choices: Vec::new(), by_itself, disks };
+    operator.model.handle(Input::Record(Box::new(Record::new(99, 4000, Event::Trouble(trouble)))));
+    operator.model.handle(Input::Tick(later_ms));
+    operator.screen()
+}
+
 #[test]
 fn what_the_target_disks_are_good_for_stands_on_the_trouble_screen() {
-    let said = |disks| {
-        let mut operator = Operator::on_a_serial_line();
-        operator.hear(7);
-        let words = |text: &str| text.to_owned();
-        let trouble = Trouble {
-            what: words("what"),
-            which: words("which"),
-            now_what: words("now what"),
-            choices: Vec::new(),
-            retry_in_ms: None,
-            disks,
-        };
-        operator.model.handle(Input::Record(Box::new(Record::new(99, 4000, Event::Trouble(trouble)))));
-        operator.screen()
-    };
+    let said = |disks| screen_of_trouble(disks, None, 0);
     assert!(said(TargetState::Untouched).contains("Nothing has been written to any disk."));
     assert!(said(TargetState::Unbootable).contains("are not bootable until a restore is"));
     assert!(said(TargetState::Bootable).contains("The target disks can be booted."));
+}
+
+#[test]
+fn what_comes_by_itself_is_counted_down_to() {
+    let said = |choice, later_ms| {
+        screen_of_trouble(TargetState::Untouched, Some(ByItself { choice, in_ms: 480_000 }), later_ms)
+    };
+    assert!(said(TroubleChoice::Retry, 0).contains("Trying again by itself in 480 s."));
+    assert!(said(TroubleChoice::Reboot, 0).contains("The machine restarts by itself in 480 s."));
+    assert!(said(TroubleChoice::Reboot, 61_000).contains("The machine restarts by itself in 419 s."));
+    assert!(said(TroubleChoice::PowerOff, 480_000).contains("The machine powers off by itself in 0 s."));
 }
 
 /// How long the running stage has been running is only as new as the newest record that a replay keeps.

@@ -5,13 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use restore_events::{
-    Answer, Command, Event, LogLevel, Question, QuestionId, QuestionKind, TargetState, Trouble, TroubleChoice,
+    Answer, ByItself, Command, Event, LogLevel, Question, QuestionId, QuestionKind, TargetState, Trouble, TroubleChoice,
 };
 
 use super::teller::Teller;
-
-/// How long a machine at which nobody sits shows why it is refused, before it starts its own disk.
-pub(super) const REFUSAL_SHOWN: Duration = Duration::from_secs(60);
 
 /// What follows a trouble by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +19,19 @@ pub(super) enum Next {
     Retry(Duration),
     /// A restart after this time.
     Reboot(Duration),
+    /// The machine's end after this time.
+    PowerOff(Duration),
+}
+
+impl Next {
+    fn by_itself(self) -> Option<(TroubleChoice, Duration)> {
+        match self {
+            Self::Wait => None,
+            Self::Retry(wait) => Some((TroubleChoice::Retry, wait)),
+            Self::Reboot(wait) => Some((TroubleChoice::Reboot, wait)),
+            Self::PowerOff(wait) => Some((TroubleChoice::PowerOff, wait)),
+        }
+    }
 }
 
 /// What a session ends with.
@@ -93,25 +103,18 @@ impl Desk {
     /// What was chosen instead.
     pub(super) fn trouble(
         &mut self,
-        (what, which, mut now_what): (String, String, String),
+        (what, which, now_what): (String, String, String),
         disks: TargetState,
         next: Next,
     ) -> Result<(), Exit> {
         let choices = vec![TroubleChoice::Retry, TroubleChoice::Reboot, TroubleChoice::PowerOff];
-        let (retry_in, deadline) = match next {
-            Next::Wait => (None, None),
-            Next::Retry(wait) => (Some(wait), Some(wait)),
-            Next::Reboot(wait) => (None, Some(wait)),
-        };
-        if let Next::Reboot(wait) = next {
-            now_what.push_str(&format!("; nobody is expected here: the machine restarts in {} s", wait.as_secs()));
-        }
-        let retry_in_ms = retry_in.map(|wait| wait.as_millis() as u64);
-        self.teller.tell(Event::Trouble(Trouble { what, which, now_what, choices, retry_in_ms, disks }));
-        let deadline = deadline.map(|wait| Instant::now() + wait);
+        let by_itself = next.by_itself().map(|(choice, wait)| ByItself { choice, in_ms: wait.as_millis() as u64 });
+        self.teller.tell(Event::Trouble(Trouble { what, which, now_what, choices, by_itself, disks }));
+        let deadline = next.by_itself().map(|(_, wait)| Instant::now() + wait);
         let outcome = loop {
             match self.hear(deadline) {
                 Err(RecvTimeoutError::Timeout) if matches!(next, Next::Reboot(_)) => break Err(Exit::Reboot),
+                Err(RecvTimeoutError::Timeout) if matches!(next, Next::PowerOff(_)) => break Err(Exit::PowerOff),
                 Ok(Command::Retry) | Err(RecvTimeoutError::Timeout) => break Ok(()),
                 Ok(Command::Reboot) => break Err(Exit::Reboot),
                 Ok(Command::PowerOff) => break Err(Exit::PowerOff),
@@ -169,28 +172,35 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_sits_a_refusal_is_shown_and_the_machine_starts_its_own_disk() {
+    fn what_follows_a_trouble_by_itself_is_told_and_done_unless_a_person_chooses() {
         let (sender, receiver) = channel();
         let teller = Arc::new(Teller::new(0, Box::new(std::io::sink())));
         let (_, told) = teller.attach();
         let mut desk = Desk::new(teller, receiver, true);
         let words = || ("refused".to_owned(), "the code expired".to_owned(), "arm the node again".to_owned());
-        let shown = Duration::from_millis(50);
-        assert_eq!(desk.trouble(words(), TargetState::Untouched, Next::Reboot(shown)), Err(Exit::Reboot));
-        assert_eq!(desk.trouble(words(), TargetState::Untouched, Next::Retry(shown)), Ok(()));
+        let (soon, late) = (Duration::from_millis(50), Duration::from_secs(900));
+        let mut trouble = |next| desk.trouble(words(), TargetState::Untouched, next);
+        assert_eq!(trouble(Next::Retry(soon)), Ok(()));
+        assert_eq!(trouble(Next::Reboot(soon)), Err(Exit::Reboot));
+        assert_eq!(trouble(Next::PowerOff(soon)), Err(Exit::PowerOff));
         sender.send(Command::Retry).unwrap();
-        assert_eq!(
-            desk.trouble(words(), TargetState::Untouched, Next::Reboot(REFUSAL_SHOWN)),
-            Ok(()),
-            "a person may try again"
-        );
-        let retries: Vec<_> = told
+        assert_eq!(trouble(Next::Reboot(late)), Ok(()), "a person may try again");
+        sender.send(Command::PowerOff).unwrap();
+        assert_eq!(trouble(Next::Wait), Err(Exit::PowerOff));
+        let told: Vec<_> = told
             .try_iter()
             .filter_map(|record| match record.event {
-                Event::Trouble(trouble) => Some((trouble.retry_in_ms, trouble.now_what.contains("restarts in"))),
+                Event::Trouble(trouble) => Some(trouble.by_itself.map(|next| (next.choice, next.in_ms))),
                 _ => None,
             })
             .collect();
-        assert_eq!(retries, [(None, true), (Some(50), false), (None, true)]);
+        let wanted = [
+            Some((TroubleChoice::Retry, 50)),
+            Some((TroubleChoice::Reboot, 50)),
+            Some((TroubleChoice::PowerOff, 50)),
+            Some((TroubleChoice::Reboot, 900_000)),
+            None,
+        ];
+        assert_eq!(told, wanted);
     }
 }

@@ -8,8 +8,8 @@ use node_model::MachineIdentity;
 use restore_events::{Answer, Event, QuestionKind, Secret, ServerState, TargetState};
 use server_api::{ClientError, Connection, ErrorCode, OpenAnswer, Patience, RestoreClient, ServerUrl, is_like_code};
 
-use super::ask::{Exit, Next, REFUSAL_SHOWN};
-use super::{Session, hint_or};
+use super::ask::{Exit, Next};
+use super::{Session, hint_or, refusal};
 
 /// First wait before an unattended machine tries again; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_FIRST: Duration = Duration::from_secs(2);
@@ -120,7 +120,7 @@ impl Session {
         }
         // Of a restore that was begun only the word that it is done is an end: everything else may be mended.
         let is_begun = self.disks_written && error.code() != Some(ErrorCode::RestoreDone);
-        let next = if error.is_transient() || is_begun { Next::Retry(*wait) } else { Next::Reboot(REFUSAL_SHOWN) };
+        let next = if error.is_transient() || is_begun { Next::Retry(*wait) } else { self.after_refusal() };
         *wait = (2 * *wait).min(BACKOFF_MAX);
         let now_what = hint_or(error.hint(), "try again, or restart the machine");
         self.desk.trouble(
@@ -141,7 +141,7 @@ impl Session {
         self.desk.trouble(
             ("An argument cannot be used".into(), why.to_owned(), now_what),
             self.target_state(),
-            Next::Reboot(REFUSAL_SHOWN),
+            refusal::for_good(self.at_last()),
         )
     }
 

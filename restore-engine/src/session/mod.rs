@@ -9,6 +9,7 @@ mod memory;
 mod narrow;
 mod plan;
 mod progress;
+mod refusal;
 mod settings;
 mod settle;
 mod socket;
@@ -35,7 +36,7 @@ use tokio::runtime::Runtime;
 pub use ask::Exit;
 pub use settings::{Settings, SettingsError};
 
-use ask::{Desk, Next, REFUSAL_SHOWN};
+use ask::{Desk, Next};
 use choose::Chosen;
 use connect::Access;
 use memory::Memory;
@@ -43,6 +44,7 @@ use narrow::Erase;
 use progress::{Ticker, Total};
 use settle::{Disks, block_devices};
 use teller::Teller;
+use upload::Upload;
 
 use crate::consent::ConsentedPlan;
 use crate::data::{Meter, Notice, Patient, PipelineOptions, SnapshotSource, chain};
@@ -139,13 +141,17 @@ pub struct Session {
     teller: Arc<Teller>,
     desk: Desk,
     memory: Memory,
-    runtime: Runtime,
     work_directory: PathBuf,
     /// The plan that was consented to and claimed since this machine started: no node can have run in between.
     consented: Option<String>,
     /// Whether disks may have been written, now or before: a restore that was begun has to be brought to its end.
     disks_written: bool,
     disks: Disks,
+    /// How often this machine was refused.
+    refusals: u32,
+    /// What is told goes to the server that let this machine in, also what refuses it afterwards.
+    upload: Option<Upload>,
+    runtime: Runtime,
 }
 
 /// Why a session could not begin.
@@ -207,11 +213,13 @@ impl Session {
             teller,
             desk,
             memory,
-            runtime,
             work_directory,
             consented: None,
             disks_written: false,
             disks,
+            refusals: 0,
+            upload: None,
+            runtime,
         })
     }
 
@@ -236,7 +244,7 @@ impl Session {
             let next = match self.desk.is_unattended() {
                 false => Next::Wait,
                 true if failure.passing || self.disks_written => Next::Retry(wait),
-                true => Next::Reboot(REFUSAL_SHOWN),
+                true => self.after_refusal(),
             };
             wait = (2 * wait).min(RETRY_MAX);
             let words = (failure.what, failure.which, failure.now_what);
@@ -261,6 +269,18 @@ impl Session {
         self.teller.tell(Event::Network(self.settings.network.clone()));
     }
 
+    /// What follows a refusal where nobody sits.
+    fn after_refusal(&mut self) -> Next {
+        let next = refusal::next(self.refusals, self.at_last());
+        self.refusals = self.refusals.saturating_add(1);
+        next
+    }
+
+    /// What a machine at which nobody sits does when no try is left.
+    fn at_last(&self) -> After {
+        self.settings.refused.unwrap_or(After::Reboot)
+    }
+
     /// What the targets are good for while no restore has come to its end.
     fn target_state(&self) -> TargetState {
         if self.disks_written { TargetState::Unbootable } else { TargetState::Untouched }
@@ -268,10 +288,11 @@ impl Session {
 
     /// One attempt, from the server to the last write.
     fn restore(&mut self, access: &mut Access) -> Result<RestoreReport, Stop> {
+        self.upload = None;
         self.teller.begin(Stage::Server);
         let roots = Roots::live();
         let (client, answer) = self.connect(access, &machine_identity(&roots, &network_interfaces(&roots)))?;
-        let _upload = upload::start(&self.teller, &client, self.runtime.handle());
+        self.upload = Some(upload::start(&self.teller, &client, self.runtime.handle()));
         // A claim that erased disks is brought to its end; nothing else may be begun under it.
         let begun = answer.claim.as_ref().filter(|claim| claim.erased);
         self.disks_written |= begun.is_some();

@@ -41,6 +41,9 @@ pub struct Settings {
     /// What follows success.
     #[serde(default)]
     pub after: Option<After>,
+    /// What follows refusals at last, where nobody is expected.
+    #[serde(default)]
+    pub refused: Option<After>,
     /// Whether the rescue shell may be opened.
     #[serde(default)]
     pub shell: bool,
@@ -130,13 +133,13 @@ mod tests {
     fn what_pid_1_writes_is_read() {
         let written = r#"{"format": 1, "servers": ["https://10.0.2.2:8443"], "fingerprint": null, "node": null,
             "snapshot": null, "code": "ABCD-EFGH-JKMN-PQRS-TVWX", "unattended": true, "erase": "identity",
-            "after": "reboot", "shell": false, "engine_restarts": 0,
+            "after": "reboot", "refused": "poweroff", "shell": false, "engine_restarts": 0,
             "timeline": {"init_ms": 900, "devices_ms": 1500, "network_ms": 3200},
             "network": {"state": "up", "interfaces": [{"name": "eth0", "mac": "52:54:00:00:00:01",
             "driver": "virtio_net", "link_up": true, "speed_mbps": null, "addresses": ["10.0.2.15/24"]}],
             "gateway": "10.0.2.2", "dns": ["10.0.2.3"], "ntp": [], "note": "address by DHCP from 10.0.2.2"}}"#;
         let settings: Settings = serde_json::from_str(written).unwrap();
-        assert_eq!(settings.after, Some(After::Reboot));
+        assert_eq!((settings.after, settings.refused), (Some(After::Reboot), Some(After::Poweroff)));
         assert_eq!(settings.network.interfaces[0].addresses, ["10.0.2.15/24"]);
         assert!(!format!("{settings:?}").contains("ABCD"), "the code is not printed");
     }

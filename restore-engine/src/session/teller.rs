@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use restore_events::{Event, LogLevel, Record, Replay, Stage, StageTime, TargetState};
+use restore_events::{Event, LogLevel, Record, Replay, Stage, StageTime, TargetState, TroubleChoice};
 
 use crate::journal::Lines;
 
@@ -160,7 +160,16 @@ fn log_line(event: &Event) -> Option<String> {
         }),
         Event::Trouble(trouble) => {
             let unwritten = if trouble.disks == TargetState::Untouched { "; no disk was written" } else { "" };
-            Some(format!("{}: {}; {}{unwritten}", trouble.what, trouble.which, trouble.now_what))
+            let by_itself = trouble.by_itself.map_or_else(String::new, |next| {
+                let what = match next.choice {
+                    TroubleChoice::Retry => "trying again",
+                    TroubleChoice::Shell => "the shell opens",
+                    TroubleChoice::Reboot => "the machine restarts",
+                    TroubleChoice::PowerOff => "the machine powers off",
+                };
+                format!("; {what} in {} s", next.in_ms / 1000)
+            });
+            Some(format!("{}: {}; {}{unwritten}{by_itself}", trouble.what, trouble.which, trouble.now_what))
         }
         Event::TroubleOver => Some("going on".to_owned()),
         Event::Result(report) => Some(format!("result: {:?}", report.outcome)),

@@ -4,7 +4,7 @@ mod plan;
 mod work;
 
 use restore_events::{
-    Choice, LogLevel, NetworkState, PlanConsent, QuestionKind, ServerState, TargetState, TroubleChoice,
+    ByItself, Choice, LogLevel, NetworkState, PlanConsent, QuestionKind, ServerState, TargetState, TroubleChoice,
 };
 
 use super::look::Tone;
@@ -254,9 +254,15 @@ fn trouble(model: &Model, page: &mut Page) {
     page.heading("What now");
     page.text(Tone::Plain, &trouble.now_what);
     page.blank();
-    if let Some(retry_in_ms) = trouble.retry_in_ms {
-        let left_ms = (told_ms + retry_in_ms).saturating_sub(model.now_ms());
-        page.text(Tone::Plain, &format!("Trying again by itself in {} s.", left_ms.div_ceil(1000)));
+    if let Some(ByItself { choice, in_ms }) = trouble.by_itself {
+        let what = match choice {
+            TroubleChoice::Retry => "Trying again",
+            TroubleChoice::Shell => "The shell opens",
+            TroubleChoice::Reboot => "The machine restarts",
+            TroubleChoice::PowerOff => "The machine powers off",
+        };
+        let left_ms = (told_ms + in_ms).saturating_sub(model.now_ms());
+        page.text(Tone::Plain, &format!("{what} by itself in {} s.", left_ms.div_ceil(1000)));
     }
     page.text(
         Tone::Plain,
