@@ -64,7 +64,7 @@ impl Session {
                 policy.mapping.insert(key.clone(), disk);
                 continue;
             }
-            if !error.another_disk_may_help() || !self.another_disk_comes(late_until_ms, "no disk fits yet") {
+            if !error.another_disk_may_help() || !self.another_disk_comes(late_until_ms) {
                 return Err(Stop::trouble(
                     "The node cannot be restored onto this machine",
                     chain(&error),
