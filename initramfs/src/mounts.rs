@@ -68,7 +68,7 @@ pub fn mount_all() -> Vec<String> {
 }
 
 /// Whether the firmware is UEFI.
-pub fn is_uefi() -> bool {
+fn is_uefi() -> bool {
     Path::new("/sys/firmware/efi").is_dir()
 }
 
