@@ -165,6 +165,7 @@ impl Curve {
                 .iter()
                 .filter_map(|(x, report)| Some((*x, (self.shown)(seconds(report)?, report.content_bytes))))
                 .collect(),
+            is_bound: name == LIMIT,
         };
         let mut series: Vec<Series> =
             names.iter().map(|name| line(name, &|report: &Report| report.seconds(name))).collect();

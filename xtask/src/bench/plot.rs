@@ -37,6 +37,8 @@ pub(super) struct Series {
     pub(super) name: String,
     /// Both coordinates are above zero.
     pub(super) points: Vec<(f64, f64)>,
+    /// Whether it is a bound, drawn dashed, and not somebody who took part.
+    pub(super) is_bound: bool,
 }
 
 /// A logarithmic axis from `low` to `high` on paper from `from` to `to`.
@@ -111,7 +113,9 @@ impl Plot {
             let place = |(px, py): &(f64, f64)| format!("{:.1},{:.1}", x.place(*px), y.place(*py));
             let line: Vec<String> = series.points.iter().map(place).collect();
             let line = line.join(" ");
-            let _ = writeln!(svg, "<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>");
+            let dashes = if series.is_bound { " stroke-dasharray=\"6 4\"" } else { "" };
+            let stroke = format!("stroke=\"{colour}\" stroke-width=\"2\"{dashes}");
+            let _ = writeln!(svg, "<polyline points=\"{line}\" fill=\"none\" {stroke}/>");
             for (px, py) in &series.points {
                 let (cx, cy) = (x.place(*px), y.place(*py));
                 let _ = writeln!(svg, "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\" fill=\"{colour}\"/>");
@@ -186,6 +190,7 @@ mod tests {
         let series = |name: &str, factor: f64| Series {
             name: name.to_owned(),
             points: [1024.0f64, 4096.0, 1_048_576.0].into_iter().map(|x| (x, x.sqrt() * factor)).collect(),
+            is_bound: name == "tar",
         };
         Plot {
             title: "Speed & size".to_owned(),
@@ -202,7 +207,7 @@ mod tests {
         for words in ["Speed &amp; size", ">1 KiB<", ">4 KiB<", ">1 MiB<", ">rerack<", ">tar<", "bytes of a file"] {
             assert!(svg.contains(words), "{words} in {svg}");
         }
-        assert_eq!(svg.matches("<circle").count(), 6);
+        assert_eq!((svg.matches("<circle").count(), svg.matches("stroke-dasharray").count()), (6, 1));
         let inside = |name: &str, most: f64| {
             let mark = format!(" {name}=\"");
             let mut values =
