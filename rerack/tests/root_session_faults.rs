@@ -126,7 +126,7 @@ fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
     let server = Served::start(&bench);
     let alone = json!({ "unattended": true, "erase": "blank" });
     let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
-    engine.wait_until_written(8 << 20);
+    engine.wait_among_the_data(8 << 20);
     let address = server.kill();
     engine.wait("a word that it waits", |event| match event {
         Event::Log { level: LogLevel::Warning, text } if text.contains("trying again") => Some(()),

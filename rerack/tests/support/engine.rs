@@ -152,17 +152,6 @@ impl Engine {
         })
     }
 
-    /// Waits until this many bytes are written.
-    #[track_caller]
-    pub fn wait_until_written(&mut self, bytes: u64) {
-        self.wait("progress", |event| match event {
-            Event::Progress(progress) => (progress.done_bytes.get() >= bytes).then_some(()),
-            Event::Trouble(trouble) => panic!("a trouble: {trouble:?}"),
-            Event::Result(report) => panic!("it is done already: {report:?}"),
-            _ => None,
-        });
-    }
-
     pub fn answer(&mut self, question: &Question, answer: Answer) {
         self.screen.send(Command::Answer { question: question.id, answer });
     }
@@ -192,10 +181,10 @@ impl Engine {
         self.child.wait().unwrap().code()
     }
 
-    /// Kills it when it has read and written this many bytes since the data began. It must come that far without
-    /// asking anybody.
+    /// Waits until it has read and written this many bytes since the data began. It must come that far without asking
+    /// anybody. Its progress is told too seldom for that: a machine may be done meanwhile.
     #[track_caller]
-    pub fn kill_among_the_data(&mut self, bytes: u64) {
+    pub fn wait_among_the_data(&mut self, bytes: u64) {
         self.wait("the data", |event| match event {
             Event::StageStarted { stage: Stage::Data } => Some(()),
             Event::Question(question) => panic!("it asks: {question:?}"),
@@ -213,6 +202,12 @@ impl Engine {
             assert!(Instant::now() < deadline, "{} bytes after {PATIENCE:?}", moved() - from);
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Kills it when it has come that far among the data.
+    #[track_caller]
+    pub fn kill_among_the_data(&mut self, bytes: u64) {
+        self.wait_among_the_data(bytes);
         self.kill();
         let log = self.log();
         let stage = log.lines().rfind(|line| line.contains("] stage "));
