@@ -71,7 +71,7 @@ const PACKAGES: [&str; 20] = [
 ];
 
 /// Raised when a change of the builder makes cached nodes wrong.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 impl NodeRecipe {
     /// A small Debian bookworm node that starts by BIOS: 1 MiB BIOS boot, swap, ext4 root, XFS data.

@@ -65,7 +65,7 @@ fn play(
     vm.wait_off(lost::BOOT_TIMEOUT)?;
     new.left_the_other_disk_alone()?;
     lost.equals_snapshot(&new.disk)?;
-    lost.comes_back(lost.restored(&format!("back-{name}"), &new.disk))?;
+    lost.starts(lost.restored(&format!("back-{name}"), &new.disk))?;
     Ok(Outcome::Passed)
 }
 

@@ -66,6 +66,11 @@ impl Portrait {
         })
     }
 
+    /// `running` or `degraded`, as systemd calls the whole of it.
+    pub(super) fn state(&self) -> &str {
+        &self.state
+    }
+
     /// An error that shows both, if they differ.
     pub(super) fn compare(&self, after: &Self) -> Result<(), Error> {
         if self == after {

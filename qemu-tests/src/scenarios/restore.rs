@@ -64,7 +64,7 @@ pub(super) fn unattended_uefi(lab: &Lab) -> Result<Outcome, Error> {
     lost.comes_back_and(lost.restored("back-uefi", &new.disk).ovmf_vars(&variables), |guest| {
         booted_by_its_entry(lab, guest)
     })?;
-    lost.comes_back(lost.restored("back-uefi-fallback", &new.disk))?;
+    lost.starts(lost.restored("back-uefi-fallback", &new.disk))?;
     Ok(Outcome::Passed)
 }
 
@@ -111,7 +111,7 @@ pub(super) fn killed_in_data(lab: &Lab) -> Result<Outcome, Error> {
     vm.wait_off(BOOT_TIMEOUT)?;
     new.left_the_other_disk_alone()?;
     lost.equals_snapshot(&new.disk)?;
-    lost.comes_back(lost.restored("back-killed", &new.disk))?;
+    lost.starts(lost.restored("back-killed", &new.disk))?;
     Ok(Outcome::Passed)
 }
 
