@@ -24,9 +24,9 @@ fn be_the_engine() {
     support::engine::be_the_engine();
 }
 
-/// A captured node with 96 MiB of files, the blank disk of the machine that takes its place, and what else is there.
-fn lost_node() -> (Bench, Attached, Bystanders) {
-    let bench = Bench::with_snapshot_of(Parts::RootWithMuch);
+/// A captured node, the blank disk of the machine that takes its place, and what else is there.
+fn lost_node(parts: Parts) -> (Bench, Attached, Bystanders) {
+    let bench = Bench::with_snapshot_of(parts);
     bench.blank_image("new.img", 250);
     let disk = Attached::without_partitions(&bench.path("new.img"), 512);
     let bystanders = Bystanders::of(&bench);
@@ -92,7 +92,7 @@ fn fault_24_a_byte_flipped_after_the_check_is_never_written_and_the_restore_goes
     if !can_run() {
         return;
     }
-    let (bench, disk, bystanders) = lost_node();
+    let (bench, disk, bystanders) = lost_node(Parts::RootWithMuch);
     let server = Served::start(&bench);
     damage::keep(&bench);
     let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, json!({})));
@@ -122,7 +122,7 @@ fn fault_23_a_server_lost_in_mid_restore_is_waited_for() {
     if !can_run() {
         return;
     }
-    let (bench, disk, bystanders) = lost_node();
+    let (bench, disk, bystanders) = lost_node(Parts::RootWithMuch);
     let server = Served::start(&bench);
     let alone = json!({ "unattended": true, "erase": "blank" });
     let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
@@ -150,7 +150,7 @@ fn fault_24_where_nobody_sits_a_damaged_pack_is_tried_again_until_it_is_mended()
     if !can_run() {
         return;
     }
-    let (bench, disk, bystanders) = lost_node();
+    let (bench, disk, bystanders) = lost_node(Parts::RootWithMuch);
     let server = Served::start(&bench);
     damage::keep(&bench);
     let alone = settings(&bench, &server, json!({ "unattended": true, "erase": "blank" }));
@@ -173,7 +173,7 @@ fn fault_03_an_engine_killed_early_midway_and_late_goes_on_without_a_word_from_a
     }
     for alone in [json!({}), json!({ "unattended": true, "erase": "blank" })] {
         let is_alone = alone.get("unattended").is_some();
-        let (bench, disk, bystanders) = lost_node();
+        let (bench, disk, bystanders) = lost_node(Parts::RootWithMuch);
         let server = Served::start(&bench);
         let told = if is_alone { settings(&bench, &server, alone) } else { json!({}) };
         let mut engine = start(&bench, &disk, &bystanders, told.clone());
@@ -204,7 +204,7 @@ fn a_machine_whose_disk_can_be_booted_again_is_not_rolled_back_without_consent()
     if !can_run() {
         return;
     }
-    let (bench, disk, bystanders) = lost_node();
+    let (bench, disk, bystanders) = lost_node(Parts::RootWithMuch);
     let server = Served::start(&bench);
     let told = settings(&bench, &server, json!({ "unattended": true, "erase": "blank" }));
     let but = |more: Value| {
@@ -266,10 +266,7 @@ fn a_node_is_back_although_the_server_cannot_book_it_and_the_result_says_what_to
     if !can_run() {
         return;
     }
-    let bench = Bench::with_snapshot_of(Parts::Root);
-    bench.blank_image("new.img", 250);
-    let disk = Attached::without_partitions(&bench.path("new.img"), 512);
-    let bystanders = Bystanders::of(&bench);
+    let (bench, disk, bystanders) = lost_node(Parts::Root);
     let server = Served::start(&bench);
     let alone = json!({ "unattended": true, "erase": "blank" });
     let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
@@ -302,10 +299,7 @@ fn a_server_lost_at_the_very_end_still_hears_that_it_is_done() {
     if !can_run() {
         return;
     }
-    let bench = Bench::with_snapshot_of(Parts::Root);
-    bench.blank_image("new.img", 250);
-    let disk = Attached::without_partitions(&bench.path("new.img"), 512);
-    let bystanders = Bystanders::of(&bench);
+    let (bench, disk, bystanders) = lost_node(Parts::Root);
     let server = Served::start(&bench);
     let alone = json!({ "unattended": true, "erase": "blank" });
     let mut engine = start(&bench, &disk, &bystanders, settings(&bench, &server, alone));
